@@ -1,15 +1,15 @@
-/** A false clock: what waits in src/core/time.ts waits until the test lets time pass. Sockets and processes go on. */
+/** A false clock: timers of src/core/time.ts fire when the test lets time pass. Sockets and processes go on. */
 import { onTestFinished, vi } from 'vitest'
 import { waitUntil } from './help.ts'
 
 export interface FalseClock {
-  /** Lets so many ms pass, and what is due then happen. */
+  /** Lets time pass. Timers that are due by then fire. */
   pass(ms: number): Promise<void>
-  /** Lets time pass, `step` ms at a look, until it is true. For what takes turns with real sockets or processes. */
+  /** Lets `step` ms pass again and again until `ask` is true. For tests that also wait for real sockets or processes. */
   passUntil(step: number, ask: () => boolean | Promise<boolean>): Promise<unknown>
 }
 
-/** From now to the end of the test. To be called before anything looks at the clock. */
+/** Replaces the clock until the end of the test. To be called before anything reads the clock. */
 export function useFalseClock(): FalseClock {
   vi.useFakeTimers({
     toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'],

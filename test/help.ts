@@ -1,4 +1,4 @@
-/** What tests of whole sessions share: waiting for what is to happen, and servers that do as they are told. */
+/** Helpers of tests of whole sessions: waiting, and servers that the test controls. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -7,17 +7,17 @@ import { onTestFinished } from 'vitest'
 import { inProcess, type NodeHandler, type NodeRequest } from '../providers/testing/index.ts'
 import type { ManyhostError, Session, SessionEvents } from '../src/index.ts'
 
-/** Longest wait for anything that is to happen: far more than it takes, so that only a hang reaches it. */
+/** The longest wait. It is far longer than anything takes, so only a hang reaches it. */
 const MAX_WAIT_MS = 60_000
 
-/** Long enough that no tick comes while a test runs: what happens then happened at once. */
+/** A tick interval that is longer than any test: what happens in the test does not come from a tick. */
 export const NEVER = 3_600_000
 
-/** The real clock, also where a test has put a false one in its place. */
+/** The real clock, also in tests that use a false one. */
 const { setTimeout: later } = globalThis
 const clock = performance.now.bind(performance)
 
-/** Collects garbage when it is called, all of it. */
+/** Answers a function that collects all garbage. */
 export async function createCollector(): Promise<() => void> {
   const { setFlagsFromString } = await import('node:v8')
   const { runInNewContext } = await import('node:vm')
@@ -25,10 +25,7 @@ export async function createCollector(): Promise<() => void> {
   return runInNewContext('gc') as () => void
 }
 
-/**
- * Answers bytes that this process holds: not what waits for the collector, which comes at its leisure. Buffers go with the
- * second call.
- */
+/** Answers a function that measures the bytes that this process holds, without garbage. Buffers are freed by the second `gc`. */
 export async function createMemoryMeter(): Promise<() => number> {
   const gc = await createCollector()
   return () => {
@@ -39,10 +36,10 @@ export async function createMemoryMeter(): Promise<() => number> {
   }
 }
 
-/** A server as a service may have one; see the file for what it does. */
+/** The command of a server that the tests share. Its file says what it does. */
 export const service = ['node', resolve('test/fakes/service.mjs')]
 
-/** `/pid?until=<file>` of a service is answered when the gate is open. Its folder is there for the test alone. */
+/** `/pid?until=<file>` of a service is answered when the gate is open. The folder is removed after the test. */
 export function createGate(): { readonly folder: string; readonly until: string; open(): void } {
   const folder = mkdtempSync(join(tmpdir(), 'manyhost-gate-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
@@ -102,7 +99,7 @@ export function nextEvent<Name extends keyof SessionEvents>(
   })
 }
 
-/** Everything that is said under a name from now on. */
+/** Records all events of a name from now on. */
 export function recordEvents<Name extends keyof SessionEvents>(
   session: Session,
   name: Name,
@@ -112,7 +109,7 @@ export function recordEvents<Name extends keyof SessionEvents>(
   return events
 }
 
-/** What a promise is rejected with. */
+/** Resolves with the error that a promise is rejected with. */
 export function rejectionOf(promise: Promise<unknown>): Promise<ManyhostError> {
   return promise.then(
     () => Promise.reject(new Error('it was not rejected')),
@@ -120,7 +117,7 @@ export function rejectionOf(promise: Promise<unknown>): Promise<ManyhostError> {
   )
 }
 
-/** What a function throws. */
+/** Answers the error that a function throws. */
 export function catchThrown(call: () => unknown): ManyhostError {
   try {
     call()
@@ -143,12 +140,12 @@ export function createLatch(): Latch {
   return { promise, open }
 }
 
-/** A turn of the event loop: all that is under way in memory has come to rest after a few. */
+/** Waits for some turns of the event loop: everything that happens only in memory is done after a few. */
 export async function runEventLoop(count = 20): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((take) => setImmediate(take))
 }
 
-/** What `GET /name` met on an in-process instance, and the means to let it be answered. */
+/** A request `GET /name` that an in-process instance holds until the test answers it. */
 export interface HeldRequest {
   readonly name: string
   readonly instance: string
@@ -180,11 +177,11 @@ export function createHoldingProvider(options: Parameters<typeof inProcess>[1] =
   const provider = inProcess(handler, { ...options, style: 'node' } as object)
   return {
     provider,
-    /** Requests that reached a handler and are not answered yet, oldest first. */
+    /** Requests that reached a handler and have no response yet, oldest first. */
     held,
     /** Names of all requests that reached a handler. */
     seen,
-    /** Waits until so many are held. */
+    /** Waits until `count` requests are held. */
     async holds(count: number): Promise<void> {
       await waitUntil(() => held.length === count, `${count} requests are held`)
     },
@@ -192,7 +189,7 @@ export function createHoldingProvider(options: Parameters<typeof inProcess>[1] =
     kill(): void {
       const instance = provider.instances[0]
       instance?.kill()
-      // Nobody hears their answers any more.
+      // Nobody receives the responses to its requests any more.
       const kept = held.filter((one) => one.instance !== instance?.id)
       held.splice(0, held.length, ...kept)
     },

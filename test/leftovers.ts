@@ -6,7 +6,7 @@ import type { Cluster } from '../src/cluster/cluster.ts'
 import { SessionCore } from '../src/session/session.ts'
 import { waitUntil } from './help.ts'
 
-/** How long what was closed may take to end, in ms: keep-alive timers and lingering connections end within it. */
+/** How long a closed thing can take to end, in ms. Keep-alive timers and lingering connections end within this time. */
 const MAX_WAIT_MS = 30_000
 
 /** The real timers. Tests may replace the global functions by false ones, and put back what they found. */
@@ -36,7 +36,7 @@ export function expectNothingLeft(): void {
   })
 }
 
-/** Descriptions of what is there and was not there before. */
+/** Describes everything that exists now and did not exist before. */
 function describeLeftovers(before: {
   readonly sockets: ReadonlyMap<string, string>
   readonly children: ReadonlyMap<string, string>
@@ -52,13 +52,13 @@ function describeLeftovers(before: {
   for (const { stack = '' } of timers.values()) {
     const lines = stack.split('\n').filter((line) => /\bat /.test(line))
     const ours = lines.findIndex((line) => /\/src\/core\/time\.ts\b/.test(line))
-    // Timers of tests and of libraries have other ends: only those of the product are counted.
+    // Only timers of manyhost are counted, not those of tests and libraries.
     if (ours >= 0) left.push(`a timer: ${lines.slice(ours, ours + 5).map((line) => line.trim())}`)
   }
   return left
 }
 
-/** Sockets of this process by inode: also those that nobody in JavaScript knows any more. */
+/** The sockets of this process by inode, also those without a JavaScript object. */
 function findSockets(): Map<string, string> {
   const found = new Map<string, string>()
   const known = new Map<number, string>()
@@ -72,7 +72,7 @@ function findSockets(): Map<string, string> {
       if (!target.startsWith('socket:')) continue
       found.set(target, `${target}, descriptor ${fd}, ${known.get(Number(fd)) ?? 'unknown ports'}`)
     } catch {
-      // It was closed meanwhile, as the descriptor of the listing itself is.
+      // The descriptor was closed meanwhile, as that of the listing itself is.
     }
   }
   return found
@@ -84,12 +84,12 @@ function activeHandles(): Handle[] {
   return (process as { _getActiveHandles?(): Handle[] })._getActiveHandles?.() ?? []
 }
 
-/** Whether a server of this process still has the connection that comes from this port. */
+/** Whether a server of this process still has the connection from this port. */
 export function isConnectedFrom(port: number | undefined): boolean {
   return activeHandles().some(({ remotePort }) => remotePort !== undefined && remotePort === port)
 }
 
-/** Living processes that this one started, by pid. */
+/** The living child processes by pid. */
 function findChildren(): Map<string, string> {
   const found = new Map<string, string>()
   for (const pid of readdirSync('/proc')) {
@@ -101,15 +101,15 @@ function findChildren(): Map<string, string> {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
       found.set(pid, `the child process ${pid} (${name}): ${command.slice(0, 200)}`)
     } catch {
-      // It has ended meanwhile.
+      // The process has ended meanwhile.
     }
   }
   return found
 }
 
-/** src/core/time.ts takes the global functions at each call, so that it meets these. */
+/** Records timers. src/core/time.ts reads the global functions at each call, so it uses these. */
 function watchTimers(): void {
-  const noted = <T extends (callback: () => void, ...rest: never[]) => unknown>(
+  const recordStart = <T extends (callback: () => void, ...rest: never[]) => unknown>(
     start: T,
     isOnce: boolean,
   ): T => {
@@ -126,20 +126,20 @@ function watchTimers(): void {
     }
     return Object.defineProperties(wrapped, Object.getOwnPropertyDescriptors(start)) as unknown as T
   }
-  const forgotten = <T extends (handle: never) => void>(clear: T): T =>
+  const recordClear = <T extends (handle: never) => void>(clear: T): T =>
     ((handle: never) => {
       timers.delete(handle)
       clear(handle)
     }) as T
   Object.assign(globalThis, {
-    setTimeout: noted(setTimeout as never, true),
-    setInterval: noted(setInterval as never, false),
-    clearTimeout: forgotten(clearTimeout as never),
-    clearInterval: forgotten(clearInterval as never),
+    setTimeout: recordStart(setTimeout as never, true),
+    setInterval: recordStart(setInterval as never, false),
+    clearTimeout: recordClear(clearTimeout as never),
+    clearInterval: recordClear(clearInterval as never),
   })
 }
 
-/** Every service of every session, also after it was closed: a slot that was not given back is held for ever. */
+/** Records the cluster of every service, also after its end: a slot that was not released is still in use then. */
 function watchSessions(): void {
   const { startup } = SessionCore.prototype
   SessionCore.prototype.startup = function (...given) {

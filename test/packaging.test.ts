@@ -52,7 +52,7 @@ describe('the package', () => {
     const bin = join(project, 'node_modules/.bin/manyhost')
     expect((await run(bin, ['--version'])).stdout).toBe(`${version}\n`)
     await run(bin, ['init'], { cwd: project })
-    expect((await run(bin, ['check'], { cwd: project })).stdout).toContain('fleet.yaml is right')
+    expect((await run(bin, ['check'], { cwd: project })).stdout).toContain('fleet.yaml is valid')
   })
 
   it('can be imported, each subpath', async () => {

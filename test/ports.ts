@@ -1,15 +1,15 @@
-/** Ports for tests that name one: to come again where others look, or to find nobody there. */
+/** Ports for tests that need a port of their own, for a server that comes back or for an address without a server. */
 import { createServer } from 'node:net'
 
 /**
- * First of 200 ports for the tests of this process: others may run the same tests at the same time. The system hands them
- * to nobody, be it for `listen(0)` or for the near end of a connection: whoever gives one up finds it free again.
+ * The first of 200 ports for the tests of this process, because other processes may run the same tests at the same time. The
+ * system does not use these ports for `listen(0)` or for outgoing connections, so a port that was closed stays free.
  */
 export const portBase = await claimPorts()
 
 /**
- * Whoever listens on the last port of a block has the block, to the end of its process. From 20,000 up are the ports of
- * those that name none, as other tests do.
+ * A process that listens on the last port of a block owns the block until it ends. Ports from 20,000 up are those that other
+ * tests get without asking for a certain one.
  */
 async function claimPorts(): Promise<number> {
   for (let turn = 0; turn < 40; turn++) {
@@ -20,5 +20,5 @@ async function claimPorts(): Promise<number> {
     })
     if (isMine) return base
   }
-  throw new Error('40 others run these tests')
+  throw new Error('all 40 blocks of ports are in use by other processes')
 }

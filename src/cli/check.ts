@@ -1,5 +1,4 @@
-/** `manyhost check`: what is wrong in a file. */
-
+/** `manyhost check`: reports all errors of a fleet file. */
 import { ConfigError } from '../config/problem.ts'
 import { buildFleetSchema } from '../config/schema.ts'
 import { CliError, EXIT } from './exit.ts'
@@ -25,7 +24,7 @@ export async function run(
     return problems.length === 0 ? EXIT.ok.number : EXIT.config.number
   }
   const { services } = readFleetFileOrExit(file).config
-  await writeLine(`${file} is right: ${services.map(({ url }) => url).join(', ') || 'no services'}`)
+  await writeLine(`${file} is valid: ${services.map(({ url }) => url).join(', ') || 'no services'}`)
   return EXIT.ok.number
 }
 

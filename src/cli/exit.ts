@@ -74,8 +74,13 @@ export class CliError extends Error {
 }
 
 /**
- * Turns an error into one that ends the command with a fitting exit code: `kinds` by the code of the error, `otherwise` for
- * all other errors of manyhost. Any other error, and a CliError, is returned as it is.
+ * Turns an error into one that ends the command with a fitting exit code:
+ *
+ * 1. `listen` if a server could not listen,
+ * 2. else what `kinds` has for the code of the error,
+ * 3. else `otherwise` for an error of manyhost.
+ *
+ * Any other error, and a CliError, is returned as it is.
  */
 export function toCliError(
   error: unknown,
@@ -84,7 +89,15 @@ export function toCliError(
 ): unknown {
   if (!(error instanceof Error) || error instanceof CliError) return error
   const kind =
+    listenErrorKind(error) ??
     kinds[(error as NodeJS.ErrnoException).code ?? ''] ??
     (error instanceof ManyhostError ? otherwise : undefined)
   return kind === undefined ? error : new CliError(kind, error.message, { cause: error })
+}
+
+function listenErrorKind(error: Error): 'listen' | undefined {
+  const isListenError = [error, error.cause].some(
+    (one) => (one as NodeJS.ErrnoException | undefined)?.syscall === 'listen',
+  )
+  return isListenError ? 'listen' : undefined
 }

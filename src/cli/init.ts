@@ -1,4 +1,4 @@
-/** `manyhost init`: a commented file to begin with. */
+/** `manyhost init`: writes a commented fleet file to start from. */
 import { writeFileSync } from 'node:fs'
 import { starterConfig } from '../config/starter.ts'
 import { describeError } from '../core/errors.ts'
@@ -11,11 +11,11 @@ export async function run(
   { force }: { readonly force?: boolean },
 ): Promise<number> {
   try {
-    // One call that either makes the file or finds it there: nobody can come in between.
+    // A single call creates the file or fails if it exists, so that no other program can create it in between.
     writeFileSync(file, starterConfig(), { flag: force ? 'w' : 'wx' })
   } catch (error) {
     const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST'
-    const why = isThere ? 'it is there already; --force overwrites it' : describeError(error)
+    const why = isThere ? 'the file exists; --force overwrites it' : describeError(error)
     throw new CliError('failure', `cannot write ${file}: ${why}`)
   }
   await writeLine(`wrote ${file}; next: manyhost check ${file} && manyhost serve ${file}`)

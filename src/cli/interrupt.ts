@@ -1,4 +1,4 @@
-/** Ctrl-C and SIGTERM, for commands that run until then. */
+/** Ctrl-C and SIGTERM of commands that run until one of them comes. */
 import { exitCodesFor } from './exit.ts'
 
 export interface Interruption {
@@ -8,8 +8,8 @@ export interface Interruption {
 }
 
 /**
- * Hears a signal from now on, in place of whoever did. The new listener is there before the old ones go: with none in
- * between, a signal that has come but was not told yet would be lost.
+ * Replaces all listeners of a signal by one. The new listener is added before the old ones are removed: without a listener in
+ * between, a signal that has arrived but was not delivered yet would be lost.
  */
 export function replaceSignalListeners(name: 'SIGINT' | 'SIGTERM', listener: () => void): void {
   const before = process.listeners(name)
@@ -17,13 +17,13 @@ export function replaceSignalListeners(name: 'SIGINT' | 'SIGTERM', listener: () 
   for (const old of before) process.off(name, old)
 }
 
-/** @param command whose exit codes are meant */
+/** Aborts at the first signal, and ends the process at the second. @param command its first word, for its exit codes */
 export function abortOnInterrupt(command?: string): Interruption {
   const controller = new AbortController()
   const exits = exitCodesFor(command)
   let code = exits('ok')
   const end = (number: number) => (): void => {
-    // Who asks twice does not want to wait.
+    // A second signal means that the user does not want to wait.
     if (controller.signal.aborted) process.exit(number)
     code = number
     controller.abort()

@@ -1,4 +1,4 @@
-/** JSON lines by pino, one form for all that manyhost logs. */
+/** Writes logs as JSON lines by pino. All logs of manyhost have this form. */
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino'
 
 export function createJsonLogger(level: LevelWithSilent, to: DestinationStream): Logger {

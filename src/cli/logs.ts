@@ -1,4 +1,4 @@
-/** `manyhost logs`: what instances wrote, and write. */
+/** `manyhost logs`: prints the output of instances. */
 import { AdminClient, type AdminFlags, clusterPath } from './admin-client.ts'
 import { EXIT } from './exit.ts'
 import { abortOnInterrupt } from './interrupt.ts'
@@ -17,14 +17,14 @@ export async function run(
   const query = new URLSearchParams()
   if (options.follow) query.set('follow', '1')
   if (options.lines) query.set('lines', String(options.lines))
-  const one = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
+  const instancePath = instance === undefined ? '' : `/instances/${encodeURIComponent(instance)}`
   const interruption = options.follow ? abortOnInterrupt() : undefined
   interruption?.signal.addEventListener('abort', () => void admin.close())
   try {
-    const { body } = await admin.requestOk(clusterPath(name, `${one}/logs?${query}`), {
+    const { body } = await admin.requestOk(clusterPath(name, `${instancePath}/logs?${query}`), {
       isStreaming: options.follow === true,
     })
-    // As they are, colours included: they are the instance's own words to its owner.
+    // The output is printed as it is, with colours: the user of this command owns the instance.
     for await (const chunk of body) await write(chunk)
   } catch (error) {
     if (!interruption?.signal.aborted) throw error

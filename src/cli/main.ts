@@ -10,7 +10,7 @@ import { createPaint, write } from './terminal.ts'
 
 const exitCodes = exitCodesFor(process.argv[2])
 
-/** What ends a command that has no own way to end: commands that run until Ctrl-C replace this. */
+/** Ctrl-C ends a command at once. Commands that run until Ctrl-C replace this listener. */
 process.once('SIGINT', () => process.exit(exitCodes('interrupted')))
 
 watchOutputReaders(() => exitCodes('terminated'))
@@ -24,14 +24,14 @@ try {
 } catch (error) {
   exitCode = await printError(error)
 }
-// What was written is taken before the end; what still holds the process, such as idle connections, does not.
+// All output is written before the end. Idle connections and the like do not keep the process alive.
 await Promise.all([write(''), write('', process.stderr)])
 process.exit(exitCode === EXIT.ok.number && isStoppedUnread() ? exitCodes('terminated') : exitCode)
 
-/** Says what went wrong; what is no error of ours is a fault of ours, and is shown with its stack. */
+/** Prints an error. One that manyhost did not expect is printed with its stack. Resolves with the exit code. */
 async function printError(error: unknown): Promise<number> {
   if (error instanceof CommanderError) {
-    // The parser has said it already.
+    // The parser has printed its message already.
     return error.exitCode === 0 ? EXIT.ok.number : EXIT.usage.number
   }
   const isKnown = typeof (error as { code?: unknown })?.code === 'string'
@@ -42,8 +42,8 @@ async function printError(error: unknown): Promise<number> {
         ? { exitKind: 'failure' as const, message: describeError(error) }
         : { exitKind: 'fault' as const, message: error.stack ?? error.message }
   if (message) {
-    const said = redactPasswords(message)
-    await write(`${createPaint(process.stderr)('red', 'manyhost:')} ${said}\n`, process.stderr)
+    const text = redactPasswords(message)
+    await write(`${createPaint(process.stderr)('red', 'manyhost:')} ${text}\n`, process.stderr)
   }
   return exitCodes(exitKind)
 }

@@ -1,19 +1,20 @@
 /**
- * What becomes of a command when the reader of its output goes away, as `head` does: one rule for each command, in its entry of
- * the table of commands. Only a listing ends with 0, for then all of its work has been done.
+ * What a command does when the reader of its output goes away, as `head` does. The entry of a command in the table of commands
+ * has its rule. Only a listing ends with 0, because nothing else was left to do.
  */
 import { describeError } from '../core/errors.ts'
 import { EXIT } from './exit.ts'
 
 /**
- * - `goOn`: the work goes on without output, and the exit code is the work's. The default.
- * - `end`: it was a listing, and who read it has seen enough.
- * - `stop`: there is nothing to do but to write, or nobody else would hear of trouble: as at SIGTERM, with a code that is not 0.
- * - `stopOnEither`: the same, also when it is the reader of standard error.
+ * - `goOn`: the command goes on without output, and its exit code is that of its work. The default.
+ * - `end`: the command ends with 0. For listings, whose reader has seen enough.
+ * - `stop`: the command ends as at SIGTERM, with a code other than 0. For commands whose only work is to write, or whose
+ *   problems nobody would see.
+ * - `stopOnEither`: the same, also if the reader of standard error goes away.
  */
 export type UnreadRule = 'goOn' | 'end' | 'stop' | 'stopOnEither'
 
-/** The reader has gone; all else, such as a disk that is full, is trouble with the output. */
+/** These errors mean that the reader has gone. Any other one, such as a full disk, is a problem of the output itself. */
 const READER_GONE_CODES: ReadonlySet<string | undefined> = new Set([
   'EPIPE',
   'ECONNRESET',
@@ -25,17 +26,17 @@ const READER_GONE_CODES: ReadonlySet<string | undefined> = new Set([
 let unreadRule: UnreadRule = 'goOn'
 let isStopped = false
 
-/** Of the command that runs now. */
+/** Sets the rule of the command that is about to run. */
 export function setUnreadRule(given: UnreadRule): void {
   unreadRule = given
 }
 
-/** Whether a reader that went away has stopped the command: then it does not end with 0. */
+/** Whether the command was stopped because a reader went away. Such a command does not end with 0. */
 export function isStoppedUnread(): boolean {
   return isStopped
 }
 
-/** To be called once, before anything is written. @param terminated answers the code of a command that SIGTERM ends */
+/** To be called once, before anything is written. @param terminated answers the exit code for SIGTERM */
 export function watchOutputReaders(terminated: () => number): void {
   for (const name of ['stdout', 'stderr'] as const) {
     const stream = process[name]
@@ -58,30 +59,34 @@ function handleLostReader(
   const isOutput = name === 'stdout'
   if (isOutput && unreadRule === 'end') {
     if (isGone) process.exit(EXIT.ok.number)
-    process.stderr.write(`manyhost: the output: ${describeError(error)}\n`)
+    process.stderr.write(`manyhost: cannot write the output: ${describeError(error)}\n`)
     process.exit(EXIT.failure.number)
   }
-  const stops = unreadRule === 'stopOnEither' || (isOutput && unreadRule !== 'goOn')
+  const isStopping = unreadRule === 'stopOnEither' || (isOutput && unreadRule !== 'goOn')
   if (isOutput) {
-    const why = isGone ? 'nobody reads the output any more' : `the output: ${describeError(error)}`
-    const what = stops ? 'it ends, as at SIGTERM' : 'the work goes on without it'
+    const why = isGone
+      ? 'nobody reads the output any more'
+      : `cannot write the output: ${describeError(error)}`
+    const what = isStopping
+      ? 'the command ends, as at SIGTERM'
+      : 'the command goes on without output'
     process.stderr.write(`manyhost: ${why}: ${what}\n`)
   }
-  // A second signal would be one that does not want to wait.
-  if (!stops || isStopped) return
+  // A second signal would end the process without waiting.
+  if (!isStopping || isStopped) return
   isStopped = true
   if (process.listenerCount('SIGTERM') === 0) process.exit(terminated())
   process.emit('SIGTERM', 'SIGTERM')
 }
 
-/** Takes what is written, and writes nothing: who waits for it goes on. */
+/** Makes a stream discard what is written, and report success, so that nothing waits for it. */
 function muteStream(stream: NodeJS.WriteStream): void {
-  const taken = (_chunk: unknown, encoding?: unknown, callback?: unknown): boolean => {
+  const discard = (_chunk: unknown, encoding?: unknown, callback?: unknown): boolean => {
     const done = typeof encoding === 'function' ? encoding : callback
     if (typeof done === 'function') process.nextTick(done as () => void)
     return true
   }
-  stream.write = taken as typeof stream.write
-  // Who waits for room has it.
+  stream.write = discard as typeof stream.write
+  // A writer that waits for `drain` goes on.
   process.nextTick(() => stream.emit('drain'))
 }

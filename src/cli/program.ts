@@ -1,4 +1,4 @@
-/** The parser (commander), made of the table of commands. */
+/** Builds the parser of the command line (commander) from the table of commands. */
 import {
   type Command,
   createCommand,
@@ -14,7 +14,7 @@ import { PARENT_COMMANDS } from './commands.ts'
 import { CliError, EXIT, TASK_EXIT } from './exit.ts'
 import { setUnreadRule } from './output-readers.ts'
 
-/** The program; calls `onExit` with what a command resolves with. */
+/** Creates the program. It calls `onExit` with the exit code of the command. */
 export function createProgram(onExit: (code: number) => void): Command {
   const root = createCommand('manyhost')
     .description('One URL, many hosts: requests to a virtual URL, served by a cluster of instances')
@@ -53,15 +53,15 @@ function addParentCommand(name: string, root: Command): Command {
   return made
 }
 
-/** Commands of HyperShell that are called otherwise here. */
+/** Commands of HyperShell that have another name here. */
 const MOVED_COMMANDS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   tasks: {
     client:
-      'a cluster or server starts its runners itself; for machines that dial in: manyhost agent',
+      'a cluster or server starts its runners itself; on machines that connect to it, run manyhost agent',
     config: 'manyhost config',
     run: 'manyhost run',
     search: 'manyhost tasks list',
-    task: 'its commands are those of manyhost tasks',
+    task: 'use the commands of manyhost tasks',
   },
 }
 
@@ -79,7 +79,7 @@ function createSubcommand(
     made.addOption(known)
     for (const name of flag.aliases ?? []) addAlias(made, known, flag, name)
   }
-  for (const one of entry.replacedOptions ?? []) addReplacedOption(made, one)
+  for (const option of entry.replacedOptions ?? []) addReplacedOption(made, option)
   if (entry.options?.some(isVariadic)) made.configureOutput(explainVariadicOptions(entry))
   for (const flag of entry.usesAdminAddress ? ADMIN_OPTIONS : [])
     made.addOption(createAdminOption(flag))
@@ -90,11 +90,11 @@ function createSubcommand(
       const { applySettings } = await import('./settings/defaults.ts')
       await applySettings(made, entry.settingsSection)
     }
-    const { whenUnread: unread = 'goOn' } = entry
-    setUnreadRule(typeof unread === 'string' ? unread : unread(made.opts()))
+    const { whenUnread = 'goOn' } = entry
+    setUnreadRule(typeof whenUnread === 'string' ? whenUnread : whenUnread(made.opts()))
     const { run } = await entry.load()
     const count = entry.args?.length ?? 0
-    // What `[text...]` takes is a list of its own.
+    // The value of a `[text...]` argument is a list.
     onExit(await run(given.slice(0, count) as string[], made.opts() as never))
   })
   return made
@@ -104,14 +104,14 @@ function createOption({
   flags,
   meaning,
   choices,
-  defaultValue: initial,
-  isRepeatable: many,
+  defaultValue,
+  isRepeatable,
   parse,
 }: CliOption): Option {
   const made = new Option(flags, meaning)
   if (choices) made.choices(choices)
-  if (initial !== undefined) made.default(initial)
-  if (many) {
+  if (defaultValue !== undefined) made.default(defaultValue)
+  if (isRepeatable) {
     made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value])
   }
   if (parse) {
@@ -126,12 +126,12 @@ function createOption({
   return made
 }
 
-/** What the parser says may quote an option with its value, or an address with its password. */
+/** A message of the parser can quote an option with its value, or an address with its password. */
 function redactSecrets(text: string): string {
   return redactPasswords(text.replace(/(unknown option '-[\w-]*=)[^']*/, '$1***'))
 }
 
-/** Another name of an option: the value is the same. */
+/** Adds another name of an option, which sets the same value. */
 function addAlias(made: Command, known: Option, flag: CliOption, name: string): void {
   const word = /[<[].*$/.exec(flag.flags)?.[0]
   const alias = createOption({
@@ -145,13 +145,13 @@ function addAlias(made: Command, known: Option, flag: CliOption, name: string): 
   })
 }
 
-/** What is used instead is said, and nothing is run. */
-function addReplacedOption(made: Command, { flags, advice: instead }: ReplacedOption): void {
-  const one = new Option(flags).hideHelp()
-  made.addOption(one)
-  if (instead === undefined) return
-  made.on(`option:${one.name()}`, () => {
-    throw new CliError('usage', `${flags.replace(/ <.*/, '')}: ${instead}`)
+/** Makes an option of HyperShell end the command with its advice. */
+function addReplacedOption(made: Command, { flags, advice }: ReplacedOption): void {
+  const option = new Option(flags).hideHelp()
+  made.addOption(option)
+  if (advice === undefined) return
+  made.on(`option:${option.name()}`, () => {
+    throw new CliError('usage', `${flags.replace(/ <.*/, '')}: ${advice}`)
   })
 }
 
@@ -159,29 +159,32 @@ function isVariadic({ flags }: CliOption): boolean {
   return flags.includes('...')
 }
 
-/** Who writes `-t a:1 make` means the command `make`, which `-t` has taken: it takes words as the ancestor's does. */
+/**
+ * In `-t a:1 make` the option `-t` takes `make` as well, as HyperShell's does, although the user means a command. So the message
+ * about the missing argument gets a hint.
+ */
 function explainVariadicOptions({ options = [] }: CliCommand): OutputConfiguration {
   const names = options.filter(isVariadic).map(({ flags }) => flags.replace(/ <.*/, ''))
-  const hint = `${names.join(' and ')} take all words up to the next option: write -- before what is no such word`
+  const hint = `${names.join(' and ')} take all words up to the next option: write -- before the command or the fields`
   return {
     outputError: (text, write) => {
-      const said = redactSecrets(text)
-      write(text.includes('missing required argument') ? `${said}${hint}\n` : said)
+      const redacted = redactSecrets(text)
+      write(text.includes('missing required argument') ? `${redacted}${hint}\n` : redacted)
     },
   }
 }
 
-/** @throws CliError for a secret in the command line */
+/** @throws CliError for a secret on the command line */
 function refuseExposedSecrets(made: Command, { options = [] }: CliCommand): void {
-  for (const { flags, exposureReason: exposes } of options) {
+  for (const { flags, exposureReason } of options) {
     const known = made.options.find((option) => option.flags === flags)
-    const value = exposes && known && made.opts()[known.attributeName()]
-    const why = typeof value === 'string' ? exposes?.(value) : undefined
-    if (why !== undefined) throw new CliError('usage', `${known?.long}: ${why}`)
+    const value = exposureReason && known && made.opts()[known.attributeName()]
+    const reason = typeof value === 'string' ? exposureReason?.(value) : undefined
+    if (reason !== undefined) throw new CliError('usage', `${known?.long}: ${reason}`)
   }
 }
 
-/** The environment's word stands where the option was not given. */
+/** `MANYHOST_ADMIN` is the default of `--admin`. */
 function createAdminOption(flag: CliOption): Option {
   const made = createOption(flag)
   if (made.long === '--admin') {
@@ -208,9 +211,9 @@ function formatExamples(lines: CliCommand['examples']): string {
 function formatRootHelp(): string {
   return [
     formatExamples([
-      ['manyhost init && manyhost serve', 'from nothing to a served fleet'],
-      ['curl http://127.0.0.1:8080/calc/add/1/2', 'a request to the service http://calc'],
-      ['manyhost size calc 5', 'more of it'],
+      ['manyhost init && manyhost serve', 'creates a fleet and serves it'],
+      ['curl http://127.0.0.1:8080/calc/add/1/2', 'sends a request to the service http://calc'],
+      ['manyhost size calc 5', 'starts more instances of it'],
     ]),
     formatExitCodes(EXIT),
   ].join('\n')

@@ -1,9 +1,9 @@
-/** How far a long piece of work is: one line on standard error, redrawn; nothing where nobody looks. */
+/** Shows progress as one line on standard error that is drawn again and again. Shows nothing if it is not a terminal. */
 import { printable } from './terminal.ts'
 
 export interface ProgressLine {
   show(text: string): void
-  /** Takes the line away. */
+  /** Removes the line. */
   clear(): void
 }
 

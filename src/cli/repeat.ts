@@ -1,4 +1,4 @@
-/** The same picture again and again, until Ctrl-C: in place on a terminal, one below the other elsewhere. */
+/** Prints a text again and again until Ctrl-C: in place on a terminal, and one after the other elsewhere. */
 import { sleep } from '../core/time.ts'
 import { abortOnInterrupt } from './interrupt.ts'
 import { write } from './terminal.ts'
@@ -11,7 +11,7 @@ export async function repeatUntilInterrupted(
   const { isTTY } = process.stdout
   while (!signal.aborted) {
     const text = await render()
-    // From the upper left corner, each line's rest and all below it cleared: without a blink.
+    // Overwriting from the upper left corner, and clearing only the rest of each line, avoids flicker.
     await write(isTTY ? `\u001b[H${text.replaceAll('\n', '\u001b[K\n')}\u001b[J` : text)
     await sleep(intervalMs, signal).catch(() => {})
   }

@@ -1,4 +1,4 @@
-/** `manyhost request`: a request to a service, through the admin address. */
+/** `manyhost request`: sends a request to a service through the admin address. */
 import { createReadStream, statSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import type { Readable } from 'node:stream'
@@ -34,7 +34,7 @@ export async function run(
       isStreaming: true,
     })
     const { statusCode, headers: got } = answer
-    // What an instance answered says by Via that it came through us; what has none is our own word.
+    // The response of an instance has a Via header. A response without one is an error of manyhost itself.
     if (statusCode >= 400 && got.via === undefined) {
       throw toResponseError(statusCode, await answer.body.text(), options.admin)
     }
@@ -72,13 +72,13 @@ function parseHeader(text: string): [string, string] {
       `--header: expected 'Name: value', got ${JSON.stringify(name || text)}`,
     )
   }
-  // Authorization is what the admin address itself is asked with; the service's travels under another name.
+  // Authorization holds the token of the admin address, so the Authorization of the service has another name.
   return [name.toLowerCase() === 'authorization' ? 'x-manyhost-authorization' : name, value]
 }
 
 interface CliRequestBody {
   readonly body: string | Readable | null
-  /** Bytes, where they are known and the client does not count them itself. */
+  /** Bytes, if they are known and the HTTP client does not count them itself. */
   readonly length?: number
 }
 

@@ -1,4 +1,4 @@
-/** `manyhost serve`: the composition root. A file becomes a session, its gateway and its admin address. */
+/** `manyhost serve`: the composition root. It makes a session, its gateways and its admin address of a fleet file. */
 import { applyConfig } from '../config/apply.ts'
 import { version } from '../core/version.ts'
 import { Session } from '../index.ts'
@@ -15,6 +15,7 @@ import { Reloader } from './serve/reload.ts'
 import { logSessionEvents } from './serve/session-log.ts'
 import { stopOnSignals } from './serve/stop.ts'
 import { warnOfUnprotectedServices } from './serve/unprotected-services.ts'
+import { formatCount } from './text.ts'
 
 interface ServeFlags {
   readonly watch?: boolean
@@ -26,7 +27,7 @@ export async function run(
   options: ServeFlags,
 ): Promise<number> {
   const env = { ...process.env }
-  // Instances inherit our environment, and have no business with the token of the admin address.
+  // The instances inherit this environment, and must not have the token of the admin address.
   delete process.env.MANYHOST_TOKEN
   const fleet = readFleetFileOrExit(file, env)
   const log = openServeLog({
@@ -35,17 +36,18 @@ export async function run(
   })
   log.setSecrets(collectSecrets(fleet.config))
   const session = openSession(fleet)
-  const shop = new ConfiguredProviders(session.metrics, log.logger)
+  const providers = new ConfiguredProviders(session.metrics, log.logger)
   logSessionEvents(session, log.logger)
   logContainment(session, log)
   logFeedEvents(session.feed, log.logger)
   const servers = await openServers(session, fleet)
   warnOfUnprotectedServices(fleet.config, log.logger)
-  const {
-    succeeded: done,
-    failed,
-    running,
-  } = await applyConfig(session, undefined, fleet.config, shop.toServiceOptions)
+  const { succeeded, failed, running } = await applyConfig(
+    session,
+    undefined,
+    fleet.config,
+    providers.toServiceOptions,
+  )
   if (failed[0]) {
     await Promise.all([servers.close(), session.close({ force: true })])
     throw new CliError('config', failed.map(({ error }) => `${file}: ${error.message}`).join('\n'))
@@ -55,7 +57,7 @@ export async function run(
     env,
     session,
     gateways: servers.gateways,
-    toService: shop.toServiceOptions,
+    toService: providers.toServiceOptions,
     log,
   }
   const reloader = new Reloader(served, fleet, running)
@@ -65,7 +67,7 @@ export async function run(
     log,
     file,
     servers,
-    done.map(({ url }) => url),
+    succeeded.map(({ url }) => url),
     session.feed?.urls,
   )
   return stopOnSignals({ session, servers, reloader, log })
@@ -76,21 +78,21 @@ function chooseLogFormat({ log }: ServeFlags, { config }: FleetFile): ServeLogFo
   return log ?? (format === 'auto' ? (process.stdout.isTTY ? 'pretty' : 'json') : format)
 }
 
-/** Without a provider of its own: each service is given one. */
+/** The session has no provider of its own, because each service gets one. */
 function openSession({ config }: FleetFile): Session {
   const { tickInterval, budget } = config.session
   const feed = toFeedOptions(config)
   return new Session({ tickInterval, ...(budget && { budget }), ...(feed && { feed }) })
 }
 
-/** It is known once a first process was started. */
+/** Logs how processes are contained. That is known only when the first process was started. */
 function logContainment(session: Session, log: ServeLog): void {
   const off = session.on('instance', () => {
     const means = chosenContainmentKind()
     if (!means) return
     off()
     if (log.format !== 'quiet') {
-      log.logger.info({ means }, `processes are held together by ${means}`)
+      log.logger.info({ means }, `processes are contained by ${means}`)
     }
   })
 }
@@ -104,12 +106,12 @@ function logAddresses(
 ): void {
   const gateways = servers.gateways.map(({ url }) => url)
   const [admin] = servers.admin.urls
-  const places = listAddresses(gateways, admin, services, feedUrls)
-  const text = `serving ${file}: ${services.length} ${services.length === 1 ? 'service' : 'services'}`
+  const addresses = listAddresses(gateways, admin, services, feedUrls)
+  const text = `serving ${file}: ${formatCount(services.length, 'service')}`
   if (log.format === 'quiet') return
-  log.logger.info({ ...places, services, version: version() }, text)
+  log.logger.info({ ...addresses, services, version: version() }, text)
   if (log.format !== 'pretty') return
-  for (const [name, url] of Object.entries(places))
+  for (const [name, url] of Object.entries(addresses))
     process.stdout.write(`  ${name.padEnd(10)} ${url}\n`)
-  process.stdout.write('  Ctrl-C drains and ends, SIGHUP applies the file again\n')
+  process.stdout.write('  Ctrl-C drains and ends; SIGHUP applies the file again\n')
 }

@@ -5,7 +5,7 @@ export interface ServerSentEvent {
   readonly data: string
 }
 
-/** The events of a body, as they come; ends with it. */
+/** The events of a response body. Ends when the body ends. */
 export async function* readEvents(
   body: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<ServerSentEvent> {

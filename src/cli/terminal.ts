@@ -1,9 +1,9 @@
-/** What is written where: colours only where somebody sees them, text that cannot steer the terminal. */
+/** Writes to the terminal: colours only where they are shown, and no text of others that could control the terminal. */
 import { styleText } from 'node:util'
 
 type Style = Parameters<typeof styleText>[0]
 
-/** Whether this stream gets colours: a terminal, unless NO_COLOR or TERM=dumb says otherwise; FORCE_COLOR does. */
+/** Whether a stream gets colours. A terminal does, except with NO_COLOR or TERM=dumb. With FORCE_COLOR every stream does. */
 function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolean {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env
   if (NO_COLOR) return false
@@ -11,7 +11,7 @@ function hasColor(stream: { readonly isTTY?: boolean } = process.stdout): boolea
   return stream.isTTY === true && TERM !== 'dumb'
 }
 
-/** Colours text, or leaves it as it is. */
+/** Adds a style to a text, or answers the text as it is. */
 export type Paint = (style: Style, text: string) => string
 
 export function createPaint(stream?: { readonly isTTY?: boolean }): Paint {
@@ -19,9 +19,9 @@ export function createPaint(stream?: { readonly isTTY?: boolean }): Paint {
   return (style, text) => (isOn ? styleText(style, text, { validateStream: false }) : text)
 }
 
-/** Without control characters, but for tabs: what others wrote must not move the cursor. */
+/** Replaces control characters other than tabs, so that a text of others cannot move the cursor. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to go
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are to be replaced
   return text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u202a-\u202e]/g, '\ufffd')
 }
 
@@ -39,7 +39,7 @@ export function stateStyle(state: string): Style {
   return STATE_STYLES[state] ?? 'reset'
 }
 
-/** Writes, and resolves when it was taken: a pipe may be slow. */
+/** Writes, and resolves when the stream has taken the text: a pipe can be slow. */
 export function write(
   text: string | Uint8Array,
   stream: NodeJS.WriteStream = process.stdout,

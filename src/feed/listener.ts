@@ -1,9 +1,10 @@
 /** Listens on an endpoint, and reads the certificate files again when they change. */
 import { readFileSync, statSync, unlinkSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { fileFingerprint } from '../core/fingerprint.ts'
+import { formatServerUrl } from '../core/http/server-url.ts'
 import { listenOn } from '../core/listen.ts'
 import { every, type Timer } from '../core/time.ts'
 import type { FeedTlsFiles, ParsedFeedEndpoint } from './endpoints.ts'
@@ -40,7 +41,7 @@ export async function listen(
     timer?.clear()
     server.close()
   }
-  return { url: formatServerUrl(server, tls !== undefined), close }
+  return { url: formatServerUrl(server, tls ? 'tls' : 'tcp'), close }
 }
 
 /** Removes the socket of a broker that was killed. If a process listens on it, it stays, and listening will fail. */
@@ -94,13 +95,6 @@ function reloadTlsFilesOnChange(
       reported = current
     }
   })
-}
-
-function formatServerUrl(server: Server, isTls: boolean): string {
-  const address = server.address() as AddressInfo | string
-  if (typeof address === 'string') return `unix:${address}`
-  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
-  return `${isTls ? 'tls' : 'tcp'}://${host}:${address.port}`
 }
 
 function createOptionError(message: string, cause: unknown): ManyhostError {

@@ -87,7 +87,7 @@ describe('manyhost config', PATIENT, () => {
       [['set', 'cluster', '1'], 2, /no key of cluster/],
       [['set', 'cluster.maxRetries', 'x'], 2, /expected a whole number from 0 up/],
       [['set', 'cluster.maxRetries', '1', '2'], 2, /has one value, got 2/],
-      [['set', 'cluster.maxRetries', '1', '--local', '--user'], 2, /say one of --system/],
+      [['set', 'cluster.maxRetries', '1', '--local', '--user'], 2, /give one of --system/],
       [['set', 'server.maxRetries', '1'], 3, /server\.maxRetries cannot be set there/],
       [['get', 'nothing.of.it'], 2, /no section is called 'nothing'/],
       [['which', 'list.delete'], 2, /no key of list/],
@@ -180,7 +180,7 @@ describe('commands of tasks', PATIENT, () => {
       give()
       const refused = await run(['tasks', 'cluster', '--no-db'], {}, 'echo ran\n')
       expect(refused).toMatchObject({ code: 3, stdout: '' })
-      expect(refused.stderr).toMatch(/everybody can write it|belongs to another user/)
+      expect(refused.stderr).toMatch(/every user can write it|belongs to another user/)
     }
   })
 })

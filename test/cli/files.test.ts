@@ -9,12 +9,12 @@ describe('manyhost check', () => {
     const cwd = createFolder({ 'fleet.yaml': fleetYaml() })
     expect(await runManyhost(['check'], { cwd })).toEqual({
       code: 0,
-      stdout: 'fleet.yaml is right: http://calc\n',
+      stdout: 'fleet.yaml is valid: http://calc\n',
       stderr: '',
     })
   })
 
-  it('says all that is wrong, with places', async () => {
+  it('reports all errors, each with its line', async () => {
     const text = 'services:\n  http://calc:\n    comand: [node]\n    concurrency: 0\n'
     const cwd = createFolder({ 'fleet.yaml': text })
     const { code, stdout, stderr } = await runManyhost(['check', 'fleet.yaml'], { cwd })
@@ -58,14 +58,14 @@ describe('manyhost check', () => {
 })
 
 describe('manyhost init', () => {
-  it('writes a file that is right, and overwrites none', async () => {
+  it('writes a valid file, and overwrites none', async () => {
     const cwd = createFolder()
     const first = await runManyhost(['init'], { cwd })
     expect(first.stdout).toContain('wrote fleet.yaml')
     expect((await runManyhost(['check'], { cwd })).code).toBe(0)
     const again = await runManyhost(['init'], { cwd })
     expect(again.stderr).toBe(
-      'manyhost: cannot write fleet.yaml: it is there already; --force overwrites it\n',
+      'manyhost: cannot write fleet.yaml: the file exists; --force overwrites it\n',
     )
     expect(again.code).toBe(1)
     expect((await runManyhost(['init', '--force'], { cwd })).code).toBe(0)

@@ -1,4 +1,4 @@
-/** Runs the built `manyhost` as its users do: as a child process. */
+/** Runs the built `manyhost` as a child process, as users do. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { onTestFinished, vi } from 'vitest'
 import { waitUntil } from '../help.ts'
 
-// A test here runs a dozen programs one after the other: only a hang is to reach its end.
+// A test here runs a dozen programs one after the other. Only a hang should reach this time.
 vi.setConfig({ testTimeout: 120_000 })
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -29,11 +29,11 @@ export interface ProgramOptions {
 
 function environment(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { MANYHOST_ADMIN: _, MANYHOST_TOKEN: __, FORCE_COLOR: ___, ...env } = process.env
-  // No settings of whoever runs the tests.
+  // The settings of the user who runs the tests must not have an effect.
   return { ...env, XDG_CONFIG_HOME: '/nowhere', ...extra }
 }
 
-/** To its end. */
+/** Runs a command to its end. */
 export async function runManyhost(
   args: readonly string[],
   options: ProgramOptions = {},
@@ -46,7 +46,7 @@ export async function runManyhost(
 export interface RunningProgram {
   readonly process: ChildProcess
   readonly ended: Promise<ProgramResult>
-  /** What it wrote so far. */
+  /** What the program has written so far. */
   readonly stdout: () => string
   readonly stderr: () => string
   /** Resolves as soon as the program has written text that matches. */
@@ -69,7 +69,7 @@ export function startProgram(
   onTestFinished(() => {
     if (child.exitCode === null) child.kill('SIGKILL')
   })
-  // Not its exit, which may be told before its last words.
+  // 'exit' can come before the last output, 'close' cannot.
   let isOver = false
   const ended = once(child, 'close').then(([code]) => {
     isOver = true
@@ -92,7 +92,7 @@ export function startProgram(
   }
 }
 
-/** A folder for this test, with these files. */
+/** Creates a folder with these files, and removes it after the test. */
 export function createFolder(files: Readonly<Record<string, string>> = {}): string {
   const path = mkdtempSync(join(tmpdir(), 'manyhost-cli-'))
   for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text)
@@ -100,7 +100,7 @@ export function createFolder(files: Readonly<Record<string, string>> = {}): stri
   return path
 }
 
-/** A fleet of one calculator, on ports of its own. */
+/** A fleet file with one calculator, on free ports. */
 export function fleetYaml({ size = '1', more = '', admin = '', services = '' } = {}): string {
   return `services:
   http://calc:
@@ -121,7 +121,7 @@ export interface ServingProgram extends RunningProgram {
   readonly admin: string
 }
 
-/** `manyhost serve` of this text, up, with its first instance ready. */
+/** Starts `manyhost serve` with this fleet file. Resolves when the first instance is ready. */
 export async function startServe(
   text: string,
   args: readonly string[] = [],
@@ -141,11 +141,11 @@ export async function startServe(
 }
 
 export interface RequestLoad {
-  /** Stops it, and resolves with statuses and how often each came; a request without an answer is `lost`. */
+  /** Stops, and resolves with the number of responses by status. A request without a response counts as `lost`. */
   stop(): Promise<Record<string, number>>
 }
 
-/** Requests one after the other from so many clients. */
+/** Sends requests from `clients` clients, each one after the other. */
 export function startLoad(url: string, clients = 8): RequestLoad {
   const counts: Record<string, number> = {}
   let running = true

@@ -34,7 +34,7 @@ it.each(['stdout', 'stderr'] as const)(
     const { code, stderr } = await child.ended
     expect(code).toBe(0)
     if (stream === 'stdout')
-      expect(stderr).toMatch(/nobody reads the output any more: the work goes on/)
+      expect(stderr).toMatch(/nobody reads the output any more: the command goes on/)
     const store = await openStore(join(at, 'manyhost', 'tasks.db'))
     expect(await store.counts()).toMatchObject({ succeeded: 201, total: 201 })
     await store.close()
@@ -117,7 +117,7 @@ it('serve drains when nobody reads its log: who waits gets the answer, and the e
   expect(response.statusCode).toBe(200)
   expect(await text(response)).toBe('whole')
   const { code, stderr } = await serving.ended
-  expect(stderr).toMatch(/nobody reads the output any more: it ends, as at SIGTERM/)
+  expect(stderr).toMatch(/nobody reads the output any more: the command ends, as at SIGTERM/)
   expect(code).toBe(143)
 })
 

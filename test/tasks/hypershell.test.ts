@@ -124,8 +124,8 @@ describe('words behind -t and -w', () => {
     ['tasks submit -t a:1 echo hi', /-t a:1 -- COMMAND/],
     ['tasks list -t site:x args', /args is a field/],
     ['tasks list -w args==a group', /group is a field/],
-    ['tasks update -f -t site:x group=2', /group=2 stands behind/],
-    ['tasks update -f -w args==a group=2', /group=2 stands behind/],
+    ['tasks update -f -t site:x group=2', /group=2 follows/],
+    ['tasks update -f -w args==a group=2', /group=2 follows/],
     ['tasks cluster --tag a:1 tasks.txt', /tasks.txt is a file/],
     ['run -t a:1 true', /write -- before/],
   ])('%s: what was meant otherwise is refused, never taken in silence', async (line, said) => {

@@ -18,7 +18,7 @@ function home(files: Readonly<Record<string, string>> = {}) {
 
 async function serving(env: Record<string, string>, more: readonly string[] = []) {
   const server = startProgram(['tasks', 'server', '-p', '0', '-N', '2', ...more], { env })
-  const [, url = ''] = await server.waitForOutput(/tasks are taken at (\S+)/, 'stderr')
+  const [, url = ''] = await server.waitForOutput(/tasks can be submitted at (\S+)/, 'stderr')
   return { ...server, url }
 }
 

@@ -1,8 +1,10 @@
-/** `manyhost feed broker`: a broker by itself, until Ctrl-C. */
+/** `manyhost feed broker`: runs a broker of its own, until Ctrl-C. */
+import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import { extname } from 'node:path'
-import { describeError, ManyhostError } from '../../core/errors.ts'
+import { describeError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
+import { formatServerUrl } from '../../core/http/server-url.ts'
 import { parseEndpoint } from '../../feed/endpoints.ts'
 import {
   Feed,
@@ -14,8 +16,9 @@ import {
   fromSqlite,
   type IdentitySource,
 } from '../../feed/index.ts'
-import { CliError, EXIT } from '../exit.ts'
+import { CliError, EXIT, toCliError } from '../exit.ts'
 import { abortOnInterrupt } from '../interrupt.ts'
+import { hasUrlPassword } from '../secrets.ts'
 import { printable, writeLine } from '../terminal.ts'
 
 interface BrokerFlags {
@@ -33,7 +36,7 @@ interface BrokerFlags {
 
 export async function run(_: readonly unknown[], options: BrokerFlags): Promise<number> {
   const { auth = ['env'], name, patterns = false, history = 0, debug = false, exporter } = options
-  const interruption = abortOnInterrupt()
+  const { signal } = abortOnInterrupt()
   const feed = createFeed(() => {
     const identities = auth.map(openIdentitySource)
     const endpoints = toEndpoints(options)
@@ -45,15 +48,11 @@ export async function run(_: readonly unknown[], options: BrokerFlags): Promise<
     for (const url of await feed.listen()) await writeLine(`listening on ${url}`)
     if (exporter !== undefined) {
       server = await serveExporter(feed, exporter)
-      await writeLine(`metrics, health and HTTP on ${formatServerUrl(server)}`)
+      await writeLine(`metrics, health and HTTP on ${formatServerUrl(server, 'http')}`)
     }
-    await new Promise<void>((resolve) => {
-      if (interruption.signal.aborted) resolve()
-      interruption.signal.addEventListener('abort', () => resolve())
-    })
+    if (!signal.aborted) await once(signal, 'abort')
   } catch (error) {
-    if (!(error instanceof ManyhostError)) throw error
-    throw new CliError('listen', error.message, { cause: error })
+    throw toCliError(error, {}, 'listen')
   } finally {
     await feed.close()
     server?.close()
@@ -72,23 +71,24 @@ function createFeed(make: () => Feed): Feed {
 
 function toEndpoints({ endpoint = [], bind, tlscert, tlskey }: BrokerFlags): FeedEndpoint[] {
   if ((tlscert === undefined) !== (tlskey === undefined)) {
-    throw new CliError('usage', '--tlscert and --tlskey go together')
+    throw new CliError('usage', '--tlscert and --tlskey belong together: give both')
   }
   const own = bind ?? (endpoint.length === 0 ? '127.0.0.1:20000' : undefined)
   if (own === undefined) return [...endpoint]
   if (tlscert === undefined || tlskey === undefined) return [own, ...endpoint]
   const { address: where } = parseEndpoint(own)
-  if ('path' in where) throw new CliError('usage', '--tlscert is for host:port')
+  if ('path' in where)
+    throw new CliError('usage', '--tlscert is for --bind host:port, not for a unix socket')
   return [{ ...where, tls: { cert: tlscert, key: tlskey } }, ...endpoint]
 }
 
 function openIdentitySource(auth: string): IdentitySource {
   if (auth === 'env') return fromEnv()
   if (/^(database\+)?postgres(ql)?:/.test(auth)) {
-    if (/^[^/]*\/\/[^/@]*:[^/@]+@/.test(auth)) {
+    if (hasUrlPassword(auth)) {
       throw new CliError(
         'usage',
-        '--auth: the password goes into PGPASSWORD, not where all can read it',
+        '--auth: put the password into PGPASSWORD; every user of this machine can read arguments',
       )
     }
     return fromPostgres(auth)
@@ -101,25 +101,17 @@ function openIdentitySource(auth: string): IdentitySource {
 }
 
 function printBrokerEvents(feed: Feed, debug: boolean): void {
-  const say = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
-  feed.on('error', (error) => say(`error: ${describeError(error)}`))
+  const report = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
+  feed.on('error', (error) => report(`error: ${describeError(error)}`))
   feed.on('refused', ({ address, category, message }) =>
-    say(`${address} refused: ${message || category}`),
+    report(`${address} was refused: ${message || category}`),
   )
   if (!debug) return
-  feed.on('connected', ({ ident, address }) => say(`${address} is ${ident}`))
-  feed.on('lost', ({ ident, address }) => say(`${address} ${ident} has gone`))
+  feed.on('connected', ({ ident, address }) => report(`${address} is ${ident}`))
+  feed.on('lost', ({ ident, address }) => report(`${address} ${ident} has disconnected`))
 }
 
-/** With the port that it was given, where it was to be any. */
-function formatServerUrl(server: Server): string {
-  const address = server.address()
-  if (address === null || typeof address === 'string') return `unix:${address}`
-  const { address: host, port, family } = address
-  return `http://${family === 'IPv6' ? `[${host}]` : host}:${port}`
-}
-
-/** Streams of events hold a connection each: there may be a thousand. */
+/** Each stream of events holds a connection, and there can be a thousand streams. */
 const EXPORTER_LIMITS = { requestTimeout: 30_000, connections: 2_000 }
 
 /** @throws CliError */

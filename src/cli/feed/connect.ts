@@ -1,8 +1,8 @@
-/** What the commands of the feed share: a client that has been accepted, or the reason why not. */
-import { readFileSync } from 'node:fs'
+/** Connects the commands of the feed to a broker. */
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { FeedClient, type FeedClientOptions } from '../../feed/index.ts'
 import { CliError } from '../exit.ts'
+import { readOptionFile, readSecret } from '../secrets.ts'
 import { printable } from '../terminal.ts'
 
 export interface FeedPeerFlags {
@@ -22,15 +22,15 @@ export interface CliFeedConnection {
   readonly channels: readonly string[]
 }
 
-/** @throws CliError for what is missing, cannot be read, cannot be reached, or is refused */
+/** Resolves when the broker has accepted the client. @throws CliError if an option is wrong, or the broker refuses */
 export async function connectFeedClient(options: FeedPeerFlags): Promise<CliFeedConnection> {
   const { chan: channels = [], host, port, unix, debug } = options
   const ident = options.ident ?? process.env.MANYHOST_FEED_IDENT
-  if (channels.length === 0) throw new CliError('usage', 'expected a channel: -c CHANNEL')
-  if (!ident) throw new CliError('usage', 'expected who we are: -i IDENT, or MANYHOST_FEED_IDENT')
+  if (channels.length === 0) throw new CliError('usage', 'a channel is needed: -c CHANNEL')
+  if (!ident) throw new CliError('usage', 'an identity is needed: -i IDENT, or MANYHOST_FEED_IDENT')
   const given: FeedClientOptions = {
     ident,
-    secret: readSecret(options),
+    secret: requireSecret(options),
     tls: toTlsOptions(options),
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port }),
@@ -47,7 +47,7 @@ export async function connectFeedClient(options: FeedPeerFlags): Promise<CliFeed
   return { client, channels }
 }
 
-/** At first nothing is tried again: who has mistyped a port is to know. Later losses heal by themselves. */
+/** Fails at the first lost connection, so that a wrong port is reported. Later the client connects again by itself. */
 async function waitUntilAccepted(client: FeedClient): Promise<void> {
   let off = (): void => undefined
   const lost = new Promise<never>((_, reject) => {
@@ -66,13 +66,13 @@ async function waitUntilAccepted(client: FeedClient): Promise<void> {
   }
 }
 
-/** A refusal has an exit code of its own. */
+/** A refusal by the broker has an exit code of its own. */
 export function toFeedCliError(error: unknown): unknown {
   const isRefusal = error instanceof ManyhostError && error.code === 'MANYHOST_FEED_REFUSED'
   return isRefusal ? new CliError('refused', printable(error.message), { cause: error }) : error
 }
 
-/** Sends what was published. @throws CliError where the broker refuses it, or some of it was not sent */
+/** Sends all published messages and disconnects. @throws CliError if the broker refuses one, or some were not sent */
 export async function sendAndClose(client: FeedClient): Promise<void> {
   try {
     await client.close()
@@ -84,15 +84,10 @@ export async function sendAndClose(client: FeedClient): Promise<void> {
   }
 }
 
-function readSecret({ secretFile }: FeedPeerFlags): string {
-  if (secretFile === undefined) {
-    const secret = process.env.MANYHOST_FEED_SECRET
-    if (secret) return secret
-    throw new CliError('usage', 'expected a secret: --secret-file FILE, or MANYHOST_FEED_SECRET')
-  }
-  return readOptionFile('--secret-file', secretFile)
-    .toString('utf8')
-    .replace(/\r?\n$/, '')
+function requireSecret({ secretFile }: FeedPeerFlags): string {
+  const secret = readSecret('--secret-file', secretFile, 'MANYHOST_FEED_SECRET')
+  if (secret) return secret
+  throw new CliError('usage', 'a secret is needed: --secret-file FILE, or MANYHOST_FEED_SECRET')
 }
 
 function toTlsOptions({
@@ -102,23 +97,12 @@ function toTlsOptions({
   return tlscert === undefined ? tls : { ca: readOptionFile('--tlscert', tlscert) }
 }
 
-/** @throws CliError */
-export function readOptionFile(what: string, file: string): Buffer {
-  try {
-    return readFileSync(file)
-  } catch (error) {
-    throw new CliError('usage', `${what}: cannot read ${file}: ${describeError(error)}`, {
-      cause: error,
-    })
-  }
-}
-
 function printClientEvents(client: FeedClient): void {
-  const say = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
-  client.on('connected', ({ broker }) => say(`connected to ${broker}`))
+  const report = (text: string): void => void process.stderr.write(`${printable(text)}\n`)
+  client.on('connected', ({ broker }) => report(`connected to ${broker}`))
   client.on('disconnected', ({ reason, retryIn }) => {
-    say(`disconnected: ${reason}; again in ${Math.round(retryIn)} ms`)
+    report(`disconnected: ${reason}; next attempt in ${Math.round(retryIn)} ms`)
   })
-  client.on('error', ({ message }) => say(message))
-  client.on('dropped', ({ messages }) => say(`${messages} messages were dropped`))
+  client.on('error', ({ message }) => report(message))
+  client.on('dropped', ({ messages }) => report(`${messages} messages were dropped`))
 }

@@ -1,4 +1,4 @@
-/** `manyhost feed publish`: a message, or each line of standard input as one. */
+/** `manyhost feed publish`: publishes a message, or each line of standard input as a message. */
 import { createInterface } from 'node:readline'
 import { EXIT } from '../exit.ts'
 import { abortOnInterrupt } from '../interrupt.ts'

@@ -1,7 +1,8 @@
-/** `manyhost feed sendfile`: a file as one message. */
+/** `manyhost feed sendfile`: publishes a file as one message. */
 import { describeError } from '../../core/errors.ts'
 import { CliError, EXIT } from '../exit.ts'
-import { connectFeedClient, type FeedPeerFlags, readOptionFile, sendAndClose } from './connect.ts'
+import { readOptionFile } from '../secrets.ts'
+import { connectFeedClient, type FeedPeerFlags, sendAndClose } from './connect.ts'
 
 export async function run(
   [file = '']: readonly (string | undefined)[],

@@ -1,4 +1,4 @@
-/** `manyhost feed subscribe`: what is said on channels, a line a message. */
+/** `manyhost feed subscribe`: prints the messages of channels, one line for each message. */
 import { isUtf8 } from 'node:buffer'
 import { appendFileSync } from 'node:fs'
 import { describeError } from '../../core/errors.ts'
@@ -45,10 +45,10 @@ function appendRow(file: string, row: string): void {
   }
 }
 
-/** Bytes that are shown of a payload that is no text. */
+/** How many bytes are printed of a payload that is not text. */
 const MAX_SHOWN_BYTES = 32
 
-/** `logs alice: all is well`, or `logs alice: 4096 bytes: 00ff...`. Nothing in it can steer the terminal. */
+/** `logs alice: all is well`, or `logs alice: 4096 bytes: 00ff...`, without characters that could control the terminal. */
 export function formatPlainLine({ ident, channel, payload }: FeedMessage): string {
   return `${printable(channel)} ${printable(ident)}: ${formatPlainPayload(payload)}`
 }
@@ -59,7 +59,7 @@ function formatPlainPayload(payload: Buffer): string {
   return `${payload.length} bytes: ${payload.toString('hex', 0, MAX_SHOWN_BYTES)}${more}`
 }
 
-/** Texts may have line breaks and tabs, but no other control characters. */
+/** A text can have line breaks and tabs, but no other control characters. */
 function isText(payload: Buffer): boolean {
   return (
     isUtf8(payload) &&

@@ -1,4 +1,4 @@
-/** Puts what files and the environment say where the command line says nothing. */
+/** Sets options that the command line does not set from settings files and the environment. */
 import type { Command } from 'commander'
 import { mergeSettings, readSettingsLayers } from './files.ts'
 import { listExclusiveOptions } from './keys.ts'

@@ -1,4 +1,4 @@
-/** `manyhost config edit`. */
+/** `manyhost config edit`: opens a settings file in an editor. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -15,7 +15,7 @@ export async function run(_: readonly unknown[], flags: ScopeFlags): Promise<num
   if (!existsSync(file)) replaceSettingsFile(file, formatStarterFile())
   const editor = process.env.VISUAL || process.env.EDITOR || 'vi'
   const [command = '', ...words] = editor.split(/\s+/).filter((word) => word !== '')
-  // Ctrl-C is the editor's.
+  // Ctrl-C is for the editor, which runs in the same terminal.
   replaceSignalListeners('SIGINT', () => {})
   try {
     const [code, signal] = await once(
@@ -30,7 +30,7 @@ export async function run(_: readonly unknown[], flags: ScopeFlags): Promise<num
   return EXIT.ok.number
 }
 
-/** Every key there is, as comments. */
+/** A new file has all keys as comments. */
 function formatStarterFile(): string {
   const sections = [...SETTINGS_KEYS].map(([section, keys]) =>
     [

@@ -1,4 +1,4 @@
-/** Files of settings, of the system, of the user, of the folder, and the environment: who is nearer counts. */
+/** Reads settings: the files of the system, of the user and of the folder, and the environment. The nearest one counts. */
 import { existsSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -17,7 +17,7 @@ export type SettingsScope = 'system' | 'user' | 'local'
 type EnvironmentVariables = Readonly<Record<string, string | undefined>>
 type SettingsSections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 
-/** What one file, or the environment, says. */
+/** The settings of one file, or of the environment. */
 export interface SettingsLayer {
   readonly scope: SettingsScope | 'environment'
   /** Path of the file. */
@@ -25,7 +25,7 @@ export interface SettingsLayer {
   readonly sections: SettingsSections
 }
 
-/** Where files are, the farthest first. `~/.manyhost` is also where the store is unless somebody says otherwise. */
+/** The paths of the files, the farthest first. `~/.manyhost` is also the default folder of the store. */
 export function settingsPaths(
   env: EnvironmentVariables = process.env,
 ): Readonly<Record<SettingsScope, string>> {
@@ -37,7 +37,7 @@ export function settingsPaths(
   }
 }
 
-/** All there are, the farthest first. @throws CliError with all that is wrong in one of them */
+/** Reads all layers, the farthest first. @throws CliError with all errors of a file */
 export async function readSettingsLayers(
   env: EnvironmentVariables = process.env,
   files: Partial<Record<SettingsScope, string>> = settingsPaths(env),
@@ -45,7 +45,7 @@ export async function readSettingsLayers(
   const layers: SettingsLayer[] = []
   for (const scope of ['system', 'user', 'local'] as const) {
     const file = files[scope]
-    // In one's home folder that of the folder may be one's own.
+    // In the home folder, the file of the folder can be the file of the user.
     const isKnown = layers.some((layer) => layer.file === file)
     if (file === undefined || isKnown || !existsSync(file)) continue
     checkOwner(file)
@@ -54,25 +54,25 @@ export async function readSettingsLayers(
   return [...layers, { scope: 'environment', sections: readEnvironment(env) }]
 }
 
-/** Who can write it can have commands run: `template`, `launcher`. */
+/** A user who can write the file can have commands run by `template` or `launcher`. @throws CliError */
 function checkOwner(file: string): void {
   const { uid, mode } = statSync(file)
   const own = process.getuid?.()
   const isOthers = own !== undefined && uid !== own && uid !== 0
   if (!isOthers && (mode & 0o002) === 0) return
-  const why = isOthers ? 'it belongs to another user' : 'everybody can write it'
+  const why = isOthers ? 'it belongs to another user' : 'every user can write it'
   throw new CliError(
     'config',
-    `${file}: ${why}, and what it says is run; change that, or work in another folder`,
+    `${file}: ${why}, and manyhost runs commands of it; change its owner or mode, or work in another folder`,
   )
 }
 
-/** A file, or a text that is to become one. @throws CliError */
+/** Reads a file, or checks a text that is to be written to it. @throws CliError */
 export async function readSettings(
   { path, text }: { readonly path: string; readonly text?: string },
   env: EnvironmentVariables = process.env,
 ): Promise<SettingsSections> {
-  // Most who run tasks have no such file: YAML is loaded for those who do.
+  // YAML is loaded only if there is a file: most users have none.
   const { readFields } = await import('../../config/read-fields.ts')
   const { ConfigReader } = await import('../../config/reader.ts')
   try {
@@ -114,7 +114,7 @@ function readEnvironment(env: EnvironmentVariables): SettingsSections {
   return sections
 }
 
-/** What all of them say to one command. */
+/** Merges all layers for one command. */
 export function mergeSettings(
   section: string,
   layers: readonly SettingsLayer[],
@@ -124,12 +124,12 @@ export function mergeSettings(
   const found = new Map<string, unknown>()
   for (const { scope, sections } of layers) {
     for (const name of [COMMON_SECTION, section]) {
-      const said = Object.entries(sections[name] ?? {}).filter(([key]) => own.has(key))
-      const isSaid = (key: string): boolean =>
-        said.some(([one]) => one === key) || (scope === 'environment' && Boolean(env[key]))
+      const entries = Object.entries(sections[name] ?? {}).filter(([key]) => own.has(key))
+      const isSet = (key: string): boolean =>
+        entries.some(([one]) => one === key) || (scope === 'environment' && Boolean(env[key]))
       for (const key of [...found.keys()])
-        if (listExclusiveOptions(key).some(isSaid)) found.delete(key)
-      for (const [key, value] of said)
+        if (listExclusiveOptions(key).some(isSet)) found.delete(key)
+      for (const [key, value] of entries)
         found.set(key, toOptionValue(own.get(key) as SettingsKey, value))
     }
   }

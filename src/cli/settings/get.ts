@@ -1,4 +1,4 @@
-/** `manyhost config get`. */
+/** `manyhost config get`: prints settings. */
 import { readFileSync } from 'node:fs'
 import { parse, stringify } from 'yaml'
 import { storeName } from '../../tasks/store/open.ts'
@@ -44,7 +44,7 @@ async function selectLayers(flags: ScopeFlags): Promise<readonly SettingsLayer[]
   return layers.filter((layer) => layer.scope === scope)
 }
 
-/** Whoever is nearer counts. */
+/** The value of the nearest layer counts. */
 function mergeLayers(layers: readonly SettingsLayer[], isExpanded: boolean): MergedSections {
   const nearest = layers
     .map((layer) => (isExpanded ? layer.sections : readRawSections(layer)))
@@ -63,7 +63,7 @@ function mergeLayers(layers: readonly SettingsLayer[], isExpanded: boolean): Mer
   return found
 }
 
-/** Before anything is put in for `${...}`; null for an empty file. */
+/** The values as they are written, with `${...}`; null for an empty file. */
 function readRawSections({ file, sections }: SettingsLayer): SettingsLayer['sections'] | null {
   return file === undefined ? sections : parse(readFileSync(file, 'utf8'), { merge: true })
 }

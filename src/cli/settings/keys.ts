@@ -1,6 +1,6 @@
 /**
- * What files of settings and the environment may say: defaults of the options of tasks commands. All of it follows from the
- * tables of these commands: a new option is a new key.
+ * The keys of settings files and of the environment. Each is the default of an option of a command of tasks, and follows from
+ * the tables of these commands: a new option is a new key.
  */
 import { Option as Parsed } from 'commander'
 import type { Rule, Rules } from '../../core/options.ts'
@@ -10,22 +10,22 @@ import { RUN_COMMAND } from '../tasks/serving-commands.ts'
 import { ruleForOption } from './rules.ts'
 
 export interface SettingsKey {
-  /** `cluster`; `tasks` is for all commands that have such an option. */
+  /** Name of the command, such as `cluster`; or `tasks` for all commands that have the option. */
   readonly section: string
-  /** `maxRetries`, as the command gets it. */
+  /** Name of the option as the command gets it: `maxRetries`. */
   readonly name: string
   readonly option: CliOption
-  /** What it is for; of what is said with `--no-...`, what `false` is for. */
+  /** The meaning of the option. For a `--no-...` option, the meaning of `false`. */
   readonly meaning: string
   readonly rule: Rule<unknown>
-  /** Variables of the environment that say it, the first that is set. */
+  /** Environment variables that set the key. The first one that is set counts. */
   readonly env: readonly string[]
 }
 
-/** Of all commands. */
+/** The section with keys of all commands. */
 export const COMMON_SECTION = 'tasks'
 
-/** What excludes each other: who says one of these says none of the others that something farther away has said. */
+/** Options that exclude each other. A nearer setting of one removes farther settings of the others. */
 const EXCLUSIVE_OPTIONS: readonly (readonly string[])[] = [
   ['store', 'server', 'db'],
   ['ssh', 'sshGroup', 'provider', 'launcher', 'mpi'],
@@ -39,7 +39,7 @@ export function listExclusiveOptions(name: string): readonly string[] {
   return names.filter((other) => other !== name)
 }
 
-/** By section, then by name. */
+/** The keys by section, then by name. */
 export const SETTINGS_KEYS: ReadonlyMap<string, ReadonlyMap<string, SettingsKey>> = collectKeys([
   RUN_COMMAND,
   ...TASK_COMMANDS,
@@ -59,12 +59,12 @@ function collectKeys(
   const differing = new Set<string>()
   for (const { name: section, options = [] } of commands) {
     const own = options
-      .filter(({ commandLineOnly: once }) => !once)
+      .filter(({ commandLineOnly }) => !commandLineOnly)
       .map((option) => createKey(section, option))
     sections.set(section, new Map(own.map((key) => [key.name, key])))
     for (const key of own) {
       const known = common.get(key.name)
-      // Two commands that read it in two ways have no word in common.
+      // An option that two commands parse differently is not in the common section.
       if (known && known.rule.range !== key.rule.range) differing.add(key.name)
       if (!known) common.set(key.name, createKey(COMMON_SECTION, key.option))
     }

@@ -1,4 +1,4 @@
-/** How the value of an option is read from a file, from a variable, and from a word: each as the command line reads it. */
+/** Parses option values of files, variables and words in the same way as the command line does. */
 import { Option as Parsed } from 'commander'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { type Form, type Rule, rule } from '../../core/options.ts'
@@ -13,16 +13,16 @@ const TEXT = { is: 'text' } as const
 const FLAG = { is: 'flag' } as const
 const NUMBER = { is: 'number', min: Number.NEGATIVE_INFINITY } as const
 
-/** How a key of a file is read; what the command line takes is what a file takes. */
+/** The rule of a key in a file. A file takes the same values as the command line. */
 export function ruleForOption(option: CliOption): Rule<unknown> {
   const { required, optional } = new Parsed(option.flags)
   const word = `<${/[<[](.*?)(?:\.\.\.)?[>\]]/.exec(option.flags)?.[1]}>`
-  const { choices, parse, isRepeatable: many, exposureReason: exposes } = option
+  const { choices, parse, isRepeatable, exposureReason } = option
   if (choices) {
     const range = choices.map((name) => `'${name}'`).join(', ')
     return rule(range, undefined, identity, { is: 'choice', names: choices })
   }
-  if (many) {
+  if (isRepeatable) {
     return rule(`a list of ${word}`, undefined, identity, {
       is: 'list',
       of: rule(word, '', identity, TEXT),
@@ -30,7 +30,7 @@ export function ruleForOption(option: CliOption): Rule<unknown> {
   }
   if (!required && !optional) return rule('true or false', undefined, identity, FLAG)
   if (optional) return rule(`true or ${word}`, undefined, identity, eitherForm(FLAG, TEXT))
-  const form = exposes ? { ...TEXT, secret: true } : eitherForm(NUMBER, TEXT)
+  const form = exposureReason ? { ...TEXT, secret: true } : eitherForm(NUMBER, TEXT)
   return rule(word, undefined, parse ? (value) => parseOptionValue(parse, value) : identity, form)
 }
 
@@ -42,29 +42,29 @@ function identity(value: unknown): unknown {
   return value
 }
 
-/** Tells what the command line would be told. */
+/** @throws ManyhostError with the message that the command line would give */
 function parseOptionValue(parse: NonNullable<CliOption['parse']>, value: unknown): unknown {
   try {
     return parse(String(value))
   } catch (error) {
-    const why = describeError(error)
-    const got = why.includes(', got ') ? '' : `, got ${JSON.stringify(value)}`
-    throw new ManyhostError('MANYHOST_INVALID_OPTION', `${why}${got}`)
+    const reason = describeError(error)
+    const got = reason.includes(', got ') ? '' : `, got ${JSON.stringify(value)}`
+    throw new ManyhostError('MANYHOST_INVALID_OPTION', `${reason}${got}`)
   }
 }
 
-/** What a file or the environment says, as the command gets it from the command line. */
-export function toOptionValue({ option }: SettingsValueRule, said: unknown): unknown {
-  if (typeof said === 'boolean' || option.isRepeatable) return said
-  return option.parse ? option.parse(String(said)) : String(said)
+/** Turns a value of a file or of the environment into the value that the command gets. */
+export function toOptionValue({ option }: SettingsValueRule, value: unknown): unknown {
+  if (typeof value === 'boolean' || option.isRepeatable) return value
+  return option.parse ? option.parse(String(value)) : String(value)
 }
 
-/** Why what is written there must not be seen; what stands for a secret may. */
+/** Says why a written value must not be seen. A `${...}` that stands for a secret can be seen. */
 export function findExposure({ option }: SettingsValueRule, written: string): string | undefined {
   return option.exposureReason?.(written.replace(/\$\{[^{}]*\}/g, ''))
 }
 
-/** What a variable of the environment, or a word of `config set`, says. @throws Error with what was expected */
+/** Parses an environment variable or a word of `config set`. @throws Error with what was expected */
 export function parseSettingText({ option, rule }: SettingsValueRule, text: string): unknown {
   const { form } = rule
   if (option.isRepeatable) return text.split(/\s+/).filter((word) => word !== '')

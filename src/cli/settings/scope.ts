@@ -1,4 +1,4 @@
-/** Which file, and which key of it, the command line means. */
+/** Finds the settings file and the key that a command line names. */
 import { findNearest } from '../../config/nearest.ts'
 import { CliError } from '../exit.ts'
 import type { SettingsScope } from './files.ts'
@@ -10,21 +10,21 @@ export interface ScopeFlags {
   readonly local?: boolean
 }
 
-/** @throws CliError for two of them */
+/** @throws CliError for two scopes */
 export function chooseScope(flags: ScopeFlags): SettingsScope | undefined {
   const named = (['system', 'user', 'local'] as const).filter((scope) => flags[scope])
-  if (named.length > 1) throw new CliError('usage', 'say one of --system, --user, --local')
+  if (named.length > 1) throw new CliError('usage', 'give one of --system, --user, --local')
   return named[0]
 }
 
-/** @throws CliError where there is no such section */
+/** @throws CliError for an unknown section */
 export function findSection(section: string): ReadonlyMap<string, SettingsKey> {
   const keys = SETTINGS_KEYS.get(section)
   if (keys) return keys
   throw unknownNameError('section', section, [...SETTINGS_KEYS.keys()])
 }
 
-/** `cluster.maxRetries`. @throws CliError where there is no such key */
+/** Finds a key such as `cluster.maxRetries`. @throws CliError for an unknown key */
 export function findKey(text: string): SettingsKey {
   const [section = '', name = ''] = text.split('.', 2)
   const keys = findSection(section)

@@ -1,4 +1,4 @@
-/** `manyhost config set`: changes a file as a whole, or not at all. */
+/** `manyhost config set`: changes a settings file. A file with errors is not changed. */
 import { existsSync, readFileSync } from 'node:fs'
 import { parseDocument } from 'yaml'
 import { describeError } from '../../core/errors.ts'
@@ -18,7 +18,7 @@ export async function run(
   const value = parseValue(key, words as readonly string[])
   const file = settingsPaths()[chooseScope(flags) ?? 'user']
   const before = existsSync(file) ? readFileSync(file, 'utf8') : ''
-  // A file that is wrong already is not made over.
+  // A file that has errors already is not changed.
   await readSettings({ path: file, text: before })
   const text = setInDocument(before, key, value)
   await readSettings({ path: file, text })
@@ -31,7 +31,7 @@ function parseValue(key: SettingsKey, words: readonly string[]): unknown {
   const name = `${key.section}.${key.name}`
   const [first = ''] = words
   if (!key.option.isRepeatable && words.length > 1) {
-    throw new CliError('usage', `${name} has one value, got ${words.length}`)
+    throw new CliError('usage', `${name} takes one value, got ${words.length}`)
   }
   const why = findExposure(key, first)
   if (why !== undefined) throw new CliError('usage', `${name}: ${why}`)
@@ -49,7 +49,7 @@ function setInDocument(before: string, { section, name }: SettingsKey, value: un
     if (document.get(section) == null) document.set(section, { [name]: value })
     else document.setIn([section, name], value)
   } catch (error) {
-    // Below an alias there is no place of its own.
+    // A value below a YAML alias cannot be set.
     throw new CliError('config', `${section}.${name} cannot be set there: ${describeError(error)}`)
   }
   return document.toString()

@@ -1,4 +1,4 @@
-/** `manyhost config which`. */
+/** `manyhost config which`: prints the file or variable that sets a key. */
 import { CliError, EXIT } from '../exit.ts'
 import { writeLine } from '../terminal.ts'
 import { readSettingsLayers } from './files.ts'

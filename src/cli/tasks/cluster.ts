@@ -1,6 +1,5 @@
-/** `manyhost tasks cluster`: tasks from a file or standard input, to their end. */
+/** `manyhost tasks cluster`: runs the tasks of a file or of standard input until all have an outcome. */
 import { createReadStream, existsSync } from 'node:fs'
-import { describeError } from '../../core/errors.ts'
 import { formatFailureLine } from '../../tasks/server/failure-file.ts'
 import { storeName } from '../../tasks/store/open.ts'
 import { type ClusterRunOptions, runCluster, type TaskRun, type TaskSource } from '../../tasks.ts'
@@ -27,11 +26,11 @@ export async function run(
 ): Promise<number> {
   refuseFileAsTag(file, flags)
   if (flags.restart && file !== undefined) {
-    throw new CliError('usage', '--restart works off what the store has left: give no file')
+    throw new CliError('usage', '--restart runs the tasks that are left in the store: give no file')
   }
   if (flags.restart && flags.template !== undefined) {
     const text =
-      '--restart: -t is for tasks of an older version; all others run as they were stored'
+      '--restart: -t applies only to tasks of an older version; all other tasks run as they were stored'
     process.stderr.write(`manyhost: ${text}\n`)
   }
   const source = flags.restart ? undefined : openTaskSource(file, flags.forever === true)
@@ -39,28 +38,28 @@ export async function run(
   return serveTasks(source, flags, { forever, restart }, file)
 }
 
-/** `--tag a:1 jobs.txt` would take the file for a tag, and read lines from elsewhere. @throws CliError */
+/** Otherwise `--tag a:1 jobs.txt` would take the file for a tag, and read standard input. @throws CliError */
 export function refuseFileAsTag(file: string | undefined, { tag = [] }: TaskServingFlags): void {
   const [, ...later] = tag
   const name = file === undefined && later.find((word) => !word.includes(':') && existsSync(word))
   if (!name) return
   throw new CliError(
     'usage',
-    `${name} is a file and stands behind --tag, which takes all words: write the file before it, or behind --; a tag is ${name}:true`,
+    `${name} is a file and follows --tag, which takes all words: write the file before --tag, or after --; a tag is ${name}:true`,
   )
 }
 
-/** The lines to work off; none: only what the store has. @throws CliError */
+/** Opens the lines of tasks. Undefined: run only the tasks of the store. @throws CliError if there is no file */
 export function openTaskSource(
   file: string | undefined,
-  mayBeNone: boolean,
+  isOptional: boolean,
 ): TaskSource | undefined {
   if (file !== undefined && file !== '-') {
     if (!existsSync(file)) throw new CliError('usage', `there is no file ${file}`)
     return createReadStream(file)
   }
   if (file === undefined && process.stdin.isTTY) {
-    if (mayBeNone) return undefined
+    if (isOptional) return undefined
     throw new CliError(
       'usage',
       'no tasks: give a file, or pipe lines in (- reads from the terminal)',
@@ -69,102 +68,93 @@ export function openTaskSource(
   return process.stdin
 }
 
-/** Serves until it is over, or a signal ends it. */
+/** Runs tasks until all have an outcome, or a signal ends the command. Resolves with the exit code. */
 export async function serveTasks(
   source: TaskSource | undefined,
   flags: TaskServingFlags,
-  more: ClusterRunOptions,
+  overrides: ClusterRunOptions,
   file: string | undefined,
   onReady: (run: TaskRun) => Promise<void> = async () => {},
 ): Promise<number> {
   if (flags.requests && flags.fleet === undefined) {
-    throw new CliError('usage', '--requests wants the file that has their services: --fleet')
+    throw new CliError('usage', '--requests needs the fleet file of the services: give --fleet')
   }
-  // The log is loaded for those who want one.
-  const journal =
+  // The module is loaded only with --log-file.
+  const taskLog =
     flags.logFile === undefined
       ? undefined
       : await (await import('./task-log.ts')).openTaskLog(flags.logFile, flags)
-  const watch = new TaskProgressDisplay()
-  const say = (text: string): void => {
-    watch.printMessage(text)
-    journal?.logProblem(text)
+  const progress = new TaskProgressDisplay()
+  const report = (text: string): void => {
+    progress.printMessage(text)
+    taskLog?.logProblem(text)
   }
   try {
-    const ground = await openTaskEnvironment(flags, say)
+    const environment = await openTaskEnvironment(flags, report)
     try {
-      return await runBatch(ground, {
+      return await runBatch(environment, {
         source,
         file,
         flags,
-        overrides: more,
-        progress: watch,
-        report: say,
-        taskLog: journal,
+        overrides,
+        progress,
+        report,
+        taskLog,
         onReady,
       })
     } finally {
-      await ground.close()
+      await environment.close()
     }
   } catch (error) {
-    journal?.logFailure(error)
+    taskLog?.logFailure(error)
     throw error
   } finally {
-    await journal?.close()
+    await taskLog?.close()
   }
 }
 
 interface ServingContext {
   readonly source: TaskSource | undefined
-  /** What it was read from. */
+  /** The file that `source` reads. */
   readonly file: string | undefined
   readonly flags: TaskServingFlags
   readonly overrides: ClusterRunOptions
   readonly progress: TaskProgressDisplay
-  /** To who looks on, and to the log. */
+  /** Shows a line to the user, and writes it to the log. */
   readonly report: (text: string) => void
   readonly taskLog: TaskLog | undefined
   readonly onReady: (run: TaskRun) => Promise<void>
 }
 
 async function runBatch(
-  ground: TaskEnvironment,
-  {
-    source,
-    file,
-    flags,
-    overrides: more,
-    progress: watch,
-    report: say,
-    taskLog: journal,
-    onReady,
-  }: ServingContext,
+  environment: TaskEnvironment,
+  { source, file, flags, overrides, progress, report, taskLog, onReady }: ServingContext,
 ): Promise<number> {
   const outputs = new TaskOutputWriter(flags)
-  // What is meant for tasks is stored with them: whoever runs them later has it as well.
+  // These variables are stored with the tasks, so that a later run has them as well.
   const env = exportedVariables(process.env)
-  const reading = {
+  const lineFormat = {
     kind: chooseLineKind(flags),
     template: flags.template ?? '{}',
     cwd: process.cwd(),
     env,
   }
-  let bad = 0
+  let badLines = 0
   let started: TaskRun
   try {
     started = runCluster(source, {
-      ...toClusterRunOptions(flags, ground),
+      ...toClusterRunOptions(flags, environment),
       env,
-      ...more,
+      ...overrides,
       onBad: ({ message }) => {
-        bad++
-        say(message)
+        badLines++
+        report(message)
       },
-      onProblem: say,
+      onProblem: report,
       ...(!flags.capture &&
         !flags.print && {
           onOutput: ({ id }, stream, chunk) => {
-            watch.clearBar()
+            progress.clearBar()
             return outputs.write(id, stream, chunk)
           },
         }),
@@ -173,77 +163,79 @@ async function runBatch(
     throw toTaskCliError(error)
   }
   const interrupted = listenForSignals(started, flags)
-  let isLost: unknown
-  ground.failed?.catch((error) => {
-    isLost = error
+  let environmentError: unknown
+  environment.failed?.catch((error) => {
+    environmentError = error
     started.stop()
   })
-  watch.begin(started, () => outputs.endOpenLine())
+  progress.begin(started, () => outputs.endOpenLine())
   try {
     await started.ready
-    journal?.logBegin({ store: storeName(chooseStore(flags)), url: started.url })
+    taskLog?.logBegin({ store: storeName(chooseStore(flags)), url: started.url })
     await onReady(started)
-    await reportLeftovers(started, flags, watch)
+    await reportLeftovers(started, flags, progress)
     for await (const result of started) {
       const { exitStatus, willRetry, args, message } = result
-      journal?.logOutcome(result)
+      taskLog?.logOutcome(result)
       if (exitStatus === 0 || willRetry) continue
-      if (flags.print) await writeLine(formatFailureLine(result, reading))
-      if (message !== undefined) watch.printMessage(`${args.slice(0, 200)}: ${message}`)
+      if (flags.print) await writeLine(formatFailureLine(result, lineFormat))
+      if (message !== undefined) progress.printMessage(`${args.slice(0, 200)}: ${message}`)
     }
     const counts = await started
-    journal?.logEnd(counts)
+    taskLog?.logEnd(counts)
     if (interrupted.code !== undefined) return interrupted.code
-    if (isLost) throw isLost
-    return counts.failed + counts.cancelled + bad > 0
+    if (environmentError) throw environmentError
+    return counts.failed + counts.cancelled + badLines > 0
       ? TASK_EXIT.failure.number
       : TASK_EXIT.ok.number
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-      throw new CliError('listen', describeError(error), { cause: error })
-    }
     throw toTaskCliError(error)
   } finally {
-    watch.end(started.counts)
+    progress.end(started.counts)
     await outputs.close()
     const { counts, remaining } = started
     const hasSource = source !== undefined
     const { failures } = flags
     const failureFiles =
       failures === undefined ? [] : [failures, `${failures}.json`].filter((one) => existsSync(one))
-    const next =
+    const steps =
       remaining && describeNextSteps({ counts, remaining, flags, file, hasSource, failureFiles })
-    for (const one of next ?? []) watch.printMessage(one)
+    for (const one of steps ?? []) progress.printMessage(one)
   }
 }
 
-/** That what others have left is not run. Nothing comes of it when that cannot be found out. */
+/** Reports tasks that other batches left, because they are not run. An error of the store is ignored here. */
 async function reportLeftovers(
   run: TaskRun,
   flags: TaskServingFlags,
-  watch: TaskProgressDisplay,
+  progress: TaskProgressDisplay,
 ): Promise<void> {
   if (flags.db === false) return
   const left = await run.otherBatches().catch(() => [])
-  for (const one of describeLeftovers(left, process.cwd())) watch.printMessage(one)
+  for (const one of describeLeftovers(left, process.cwd())) progress.printMessage(one)
 }
 
-/** USR1 drains; USR2, TERM and Ctrl-C interrupt what runs and give it back, a second one ends at once. */
+/**
+ * - USR1: starts no further task, and ends when the running tasks have ended.
+ * - USR2, TERM and Ctrl-C: interrupt the running tasks and put them back into the queue.
+ * - A second TERM or Ctrl-C: ends at once.
+ */
 function listenForSignals(run: TaskRun, flags: TaskServingFlags): { code: number | undefined } {
-  const heard: { code: number | undefined } = { code: undefined }
+  const interrupted: { code: number | undefined } = { code: undefined }
   process.on('SIGUSR1', () => run.drain())
   process.on('SIGUSR2', () => run.stop())
   const end = (): void => {
     const { number } = TASK_EXIT.interrupted
-    if (heard.code !== undefined) {
-      const left = flags.db === false ? '' : `; to run what is left: ${formatRestartCommand(flags)}`
-      process.stderr.write(`\nmanyhost: ended at once, by a second signal${left}\n`)
+    if (interrupted.code !== undefined) {
+      const left =
+        flags.db === false ? '' : `; to run the remaining tasks: ${formatRestartCommand(flags)}`
+      process.stderr.write(`\nmanyhost: ended at once by a second signal${left}\n`)
       process.exit(number)
     }
-    heard.code = number
+    interrupted.code = number
     run.stop()
   }
   replaceSignalListeners('SIGINT', end)
   replaceSignalListeners('SIGTERM', end)
-  return heard
+  return interrupted
 }

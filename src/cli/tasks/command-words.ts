@@ -1,11 +1,11 @@
-/** Words of our own command line as a line of shell, or as a request. Pure. */
+/** Turns the words of a command line into a line of shell or a request. Pure. */
 import { describeError } from '../../core/errors.ts'
 import { quoteShellWord } from '../../posix/shell-words.ts'
 import type { NewTask } from '../../tasks/model/task.ts'
 import { parseRequestTask } from '../../tasks/text/json-and-request-lines.ts'
 import { CliError } from '../exit.ts'
 
-/** One word is a line of shell as it stands; more of them stay the words that they are. */
+/** A single word is a line of shell as it is. Several words are quoted, so that each stays one word. */
 export function toShellLine(words: readonly string[]): string {
   return words.length === 1 ? (words[0] as string) : words.map(quoteShellWord).join(' ')
 }

@@ -1,6 +1,6 @@
 /**
- * The services of a file, and its providers, for tasks. Its gateway and admin address are not opened, its feed where that
- * is asked for: `manyhost serve` may have them open.
+ * Starts the services and providers of a fleet file for tasks. The gateway and the admin address of the file are not opened,
+ * because `manyhost serve` may have opened them. The feed is opened with `--feed`.
  */
 import { applyConfig } from '../../config/apply.ts'
 import type { Config } from '../../config/config.ts'
@@ -10,13 +10,13 @@ import { CliError } from '../exit.ts'
 import { logFeedEvents, toFeedOptions } from '../serve/feed.ts'
 import { readFleetFileOrExit } from '../serve/fleet-file.ts'
 import { ConfiguredProviders } from '../serve/providers.ts'
-import type { TaskEnvironment, TaskEnvironmentFlags } from './task-environment.ts'
+import type { ReportLine, TaskEnvironment, TaskEnvironmentFlags } from './task-environment.ts'
 
 interface FleetServices {
-  /** What the file says of the session. */
+  /** The options of the session that the file sets. */
   readonly session: SessionOptions
   /** @throws CliError */
-  start(session: Session, say: (text: string) => void): Promise<TaskEnvironment['options']>
+  start(session: Session, report: ReportLine): Promise<TaskEnvironment['options']>
 }
 
 /** @throws CliError */
@@ -24,22 +24,23 @@ export function readFleetServices(file: string, flags: TaskEnvironmentFlags): Fl
   const { config } = readFleetFileOrExit(file)
   const { tickInterval, budget } = config.session
   const feed = flags.feed ? toFeedOptions(config) : undefined
-  if (flags.feed && !feed) throw new CliError('config', `${file}: it has no feed`)
+  if (flags.feed && !feed)
+    throw new CliError('config', `${file}: the file has no feed, which --feed would open`)
   return {
     session: { tickInterval, ...(budget && { budget }), ...(feed && { feed }) },
-    start: async (session, say) => {
-      await listenFeed(session, say)
+    start: async (session, report) => {
+      await listenFeed(session, report)
       return startServices(session, config, flags)
     },
   }
 }
 
 /** @throws CliError */
-async function listenFeed({ feed }: Session, say: (text: string) => void): Promise<void> {
+async function listenFeed({ feed }: Session, report: ReportLine): Promise<void> {
   if (!feed) return
-  logFeedEvents(feed, { warn: (_, text) => say(text), error: say })
+  logFeedEvents(feed, { warn: (_, text) => report(text), error: report })
   try {
-    say(`the feed is at ${(await feed.listen()).join(', ')}`)
+    report(`the feed listens at ${(await feed.listen()).join(', ')}`)
   } catch (error) {
     throw new CliError('listen', describeError(error), { cause: error })
   }
@@ -50,12 +51,12 @@ async function startServices(
   config: Config,
   { fleet, provider, sshGroup }: TaskEnvironmentFlags,
 ): Promise<TaskEnvironment['options']> {
-  const shop = new ConfiguredProviders(session.metrics)
+  const providers = new ConfiguredProviders(session.metrics)
   const name = provider ?? sshGroup
   const found = name === undefined ? undefined : config.providers[name]
   if (name !== undefined && !found) {
     const known = Object.keys(config.providers).join(', ') || 'none'
-    throw new CliError('config', `${fleet}: there is no provider ${name}; it has ${known}`)
+    throw new CliError('config', `${fleet}: there is no provider ${name}; the file has ${known}`)
   }
   if (sshGroup !== undefined && found?.type !== 'ssh') {
     throw new CliError(
@@ -63,7 +64,7 @@ async function startServices(
       `${fleet}: ${sshGroup} is a provider of type ${found?.type}, not ssh`,
     )
   }
-  const { failed } = await applyConfig(session, undefined, config, shop.toServiceOptions)
+  const { failed } = await applyConfig(session, undefined, config, providers.toServiceOptions)
   if (failed[0]) {
     const problems = failed.map(({ error }) => `${fleet}: ${error.message}`)
     throw new CliError('config', problems.join('\n'))
@@ -71,7 +72,7 @@ async function startServices(
   if (!found) return {}
   const { hosts } = found.options as { hosts?: readonly unknown[] }
   return {
-    provider: shop.findOrCreate(found.name, config),
+    provider: providers.findOrCreate(found.name, config),
     ...(found.type === 'ssh' && hosts && { runners: hosts.length }),
   }
 }

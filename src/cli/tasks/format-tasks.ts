@@ -1,4 +1,4 @@
-/** Tasks as text, in the forms that people and programs read. Pure. */
+/** Formats tasks for people and for programs. Pure. */
 import { stringify } from 'yaml'
 import type { Task } from '../../tasks/model/task.ts'
 import { TASK_COLUMNS } from '../../tasks/model/task-columns.ts'
@@ -12,11 +12,14 @@ export type TaskFormat = 'normal' | 'plain' | 'table' | 'csv' | 'json' | 'yaml'
 
 const FIELD_NAMES: readonly string[] = TASK_COLUMNS.slice(1)
 
-/** @throws CliError where there is no such field */
+/** Answers all fields if none is given. @throws CliError for an unknown field */
 export function checkFields(given: readonly string[]): readonly string[] {
   const wrong = given.find((name) => !FIELD_NAMES.includes(name))
   if (wrong === undefined) return given.length > 0 ? given : FIELD_NAMES
-  throw new CliError('usage', `no field '${wrong}'; there are ${FIELD_NAMES.join(', ')}`)
+  throw new CliError(
+    'usage',
+    `no field is called '${wrong}'; the fields are ${FIELD_NAMES.join(', ')}`,
+  )
 }
 
 export function formatTask(task: Task, format: TaskFormat): string {
@@ -39,7 +42,7 @@ function formatNormal(json: Record<string, unknown>, fields: readonly string[]):
   return `${lines.join('\n')}\n`
 }
 
-/** Text of many tasks, a part at a time: what is printed does not have to fit into memory. */
+/** Formats many tasks part by part, so that the output does not have to fit into memory. */
 export interface TaskFormatter {
   formatHead(): string
   formatRows(tasks: readonly Task[], isFirst: boolean): string

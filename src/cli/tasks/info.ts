@@ -1,4 +1,4 @@
-/** `manyhost tasks info`. */
+/** `manyhost tasks info`: prints one task, or its output. */
 import { createReadStream } from 'node:fs'
 import { describeError } from '../../core/errors.ts'
 import { taskToJson } from '../../tasks/store/row.ts'
@@ -43,7 +43,7 @@ export async function run(
   })
 }
 
-/** The same, from a server that may be on another machine. */
+/** Prints the same from a task server, which can be on another machine. */
 async function printFromServer(
   id: string,
   flags: InfoFlags,
@@ -51,7 +51,7 @@ async function printFromServer(
 ): Promise<number> {
   const what = flags.stdout ? 'stdout' : flags.stderr ? 'stderr' : flags.perf ? 'csv' : undefined
   if (flags.ignorePartitions) {
-    throw new CliError('usage', '--ignore-partitions is about a store, and a --server has its own')
+    throw new CliError('usage', '--ignore-partitions applies to a store, not to a --server')
   }
   const ask = connectTaskServer(flags)
   const path = `tasks/${encodeURIComponent(id)}`
@@ -71,7 +71,7 @@ async function printCapturedFile(
   what: string,
   isCaptured: boolean,
 ): Promise<void> {
-  // It was kept, and there was nothing.
+  // The output was captured, and it is empty.
   if (path === null && isCaptured) return
   if (path === null) throw new CliError('failure', `the task's ${what} was not captured`)
   try {

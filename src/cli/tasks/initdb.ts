@@ -1,4 +1,4 @@
-/** `manyhost tasks initdb`. */
+/** `manyhost tasks initdb`: creates and maintains the store. */
 import { TASK_EXIT } from '../exit.ts'
 import { writeLine } from '../terminal.ts'
 import { askYesOrNo, type StoreFlags, withStore } from './store.ts'
@@ -14,7 +14,7 @@ interface InitdbFlags extends StoreFlags {
 export async function run(_: readonly unknown[], flags: InitdbFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
     await writeLine(store.name)
-    // First what keeps, then what removes.
+    // The backup and the rotation come before the removal of tasks.
     if (flags.backup !== undefined) {
       await store.backup(flags.backup)
       await writeLine(`copied to ${flags.backup}`)

@@ -1,135 +1,73 @@
 /**
- * Runners that a launcher starts, `srun` or `mpirun` say: any number of agents, on any machines, that dial in here. Each gets
- * one runner. With a number of runners, or autoscaling, each start launches once more.
+ * Runners on the agents that a launcher such as `srun` or `mpirun` starts. A launcher starts any number of agents on any
+ * machines, and they connect to this program. Each agent gets one runner. There are two ways to launch:
+ *
+ * 1. By default the launcher runs once, and there are as many runners as agents.
+ * 2. With a number of runners (`--init-size`) or autoscaling, each start of a runner runs the launcher.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes, X509Certificate } from 'node:crypto'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { type AgentsProvider, agents } from '../../../providers/agent/index.ts'
-import { describeError } from '../../core/errors.ts'
+import { deferred } from '../../core/deferred.ts'
 import { compiledPath } from '../../core/paths.ts'
 import type { Provider } from '../../core/provider.ts'
-import { resolveWithin } from '../../core/time.ts'
-import { inheritedEnvironment } from '../../posix/environment.ts'
 import type { SessionCore } from '../../session/session.ts'
 import { RUNNERS_URL } from '../../tasks/server/options.ts'
 import { CliError } from '../exit.ts'
+import { LaunchedProcesses } from './launched-processes.ts'
 import { toTaskCliError } from './store.ts'
-import type { TaskEnvironment, TaskEnvironmentFlags } from './task-environment.ts'
+import type { ReportLine, TaskEnvironment, TaskEnvironmentFlags } from './task-environment.ts'
 
-/** A launched agent that this program has no use for ends by itself. */
+/** A launched agent without an instance ends by itself after this time. */
 const IDLE_TIMEOUT = '30m'
 const IDLE_TIMEOUT_PER_LAUNCH = '10s'
 
 /**
- * So does one that has lost this program, in ms: the key is of this run alone, so nobody else will ever take it on. Long
- * enough for a network that comes back.
+ * A launched agent that has lost this program ends after this time: no other program has the key of this run. The time is
+ * long enough for a network that comes back.
  */
 const HUB_TIMEOUT_MS = 60_000
-
-/** From TERM to KILL of what was launched, in ms. */
-const KILL_DELAY_MS = 15_000
-
-/** What one MPI, which does not hand the environment on by itself, is asked to hand on. */
-const OPEN_MPI_ENVIRONMENT = { OMPI_MCA_mca_base_env_list: 'MANYHOST_AGENT_KEY' }
 
 /** @throws CliError */
 export async function launchAgents(
   flags: TaskEnvironmentFlags,
   session: SessionCore,
-  say: (text: string) => void,
+  report: ReportLine,
 ): Promise<Pick<TaskEnvironment, 'options' | 'failed'>> {
-  const words = (flags.launcher ?? 'mpirun').split(/\s+/).filter((word) => word !== '')
-  if (words.length === 0) throw new CliError('usage', '--launcher is a command such as srun -N 4')
-  const isEach = flags.initSize !== undefined || flags.autoscaling !== undefined
+  const launcher = (flags.launcher ?? 'mpirun').split(/\s+/).filter((word) => word !== '')
+  if (launcher.length === 0) {
+    throw new CliError('usage', '--launcher: expected a command such as srun -N 4')
+  }
+  const isLaunchedPerStart = flags.initSize !== undefined || flags.autoscaling !== undefined
   const key = randomBytes(24).toString('hex')
-  const { hub, dial } = await openAgentHub(flags, key)
-  const children = new Set<ChildProcess>()
-  let fail!: (error: Error) => void
-  const failed = new Promise<never>((_, reject) => {
-    fail = reject
-  })
+  const { hub, connectFlags } = await openAgentHub(flags, key)
+  const { promise: failed, reject: fail } = deferred<never>()
   failed.catch(() => {})
-  let isClosed = false
-
-  function begin(): void {
-    const [command = '', ...before] = words
-    const args = [
-      process.execPath,
-      compiledPath('cli/main.js'),
-      'agent',
-      '--connect',
-      ...dial,
-      '--max-instances',
-      '1',
-    ]
-    args.push('--timeout', isEach ? IDLE_TIMEOUT_PER_LAUNCH : IDLE_TIMEOUT)
-    args.push('--hub-timeout', `${flags.hubTimeout ?? HUB_TIMEOUT_MS}ms`)
-    const child = spawn(command, [...before, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      // A group of its own: a script that launches hands no signal on.
-      detached: true,
-      // Never in the arguments, which every user can read.
-      env: { ...inheritedEnvironment(), ...OPEN_MPI_ENVIRONMENT, MANYHOST_AGENT_KEY: key },
-    })
-    children.add(child)
-    let text = ''
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (chunk) => {
-        text = `${text}${chunk}`.slice(-2_000)
-      })
-    }
-    const ended = (how: string): void => {
-      if (!children.delete(child) || isClosed) return
-      // Open MPI draws a frame around what it says.
-      const last =
-        text
-          .split('\n')
-          .filter((line) => /\w/.test(line))
-          .at(-1) ?? ''
-      const message = `${words.join(' ')} ${how}${last ? `: ${last}` : ''}`
-      if (isEach) return how === 'ended with 0' ? undefined : say(message)
-      fail(new CliError('failure', `${message}; nothing is left to run tasks`))
-    }
-    child.once('error', (error) => ended(`cannot be started: ${describeError(error)}`))
-    child.once('close', (code, signal) => ended(`ended with ${code ?? signal}`))
-  }
-
-  // However this process ends, as far as it can know.
-  const kill = (signal: NodeJS.Signals): void => {
-    for (const { pid } of children) {
-      try {
-        if (pid !== undefined) process.kill(-pid, signal)
-      } catch {
-        // It is gone already.
-      }
-    }
-  }
-  const onExit = (): void => kill('SIGTERM')
-  process.on('exit', onExit)
-
+  const agent = agentCommand(connectFlags, isLaunchedPerStart, flags.hubTimeout)
+  const processes = new LaunchedProcesses(launcher, agent, key, ({ message, isSuccess }) => {
+    if (!isLaunchedPerStart) {
+      fail(new CliError('failure', `${message}; no process is left that could run tasks`))
+    } else if (!isSuccess) report(message)
+  })
   const provider: Provider = {
     name: 'launcher',
     capabilities: hub.capabilities,
     start: (spec, how) => {
-      if (isEach) begin()
+      if (isLaunchedPerStart) processes.start()
       return hub.start(spec, how)
     },
     async close() {
-      isClosed = true
+      processes.ignoreExits()
       await hub.close?.()
-      const gone = Promise.all([...children].map((child) => once(child, 'close')))
-      // Launchers hand it on, and agents that have lost their hub end at once.
-      kill('SIGTERM')
-      if ((await resolveWithin(KILL_DELAY_MS, gone)) === undefined) kill('SIGKILL')
-      process.off('exit', onExit)
+      await processes.close()
     },
   }
-  if (isEach) return { options: { provider } }
+  if (isLaunchedPerStart) return { options: { provider } }
   try {
-    await waitForFirstAgent(hub, failed, begin)
+    const firstAgent = waitForFirstAgent(hub)
+    processes.start()
+    await Promise.race([firstAgent, failed])
   } catch (error) {
     await provider.close?.()
     throw error
@@ -137,40 +75,54 @@ export async function launchAgents(
   return { options: { provider, runners: followAgentCount(hub, session) }, failed }
 }
 
-/** One runner for each agent that is there, from now on. Answers how many there are. */
+/** The words of the command that each launched process runs. */
+function agentCommand(
+  connectFlags: readonly string[],
+  isLaunchedPerStart: boolean,
+  hubTimeoutMs = HUB_TIMEOUT_MS,
+): string[] {
+  const program = [process.execPath, compiledPath('cli/main.js'), 'agent']
+  const idleTimeout = isLaunchedPerStart ? IDLE_TIMEOUT_PER_LAUNCH : IDLE_TIMEOUT
+  return [
+    ...program,
+    ...['--connect', ...connectFlags],
+    ...['--max-instances', '1'],
+    ...['--timeout', idleTimeout],
+    ...['--hub-timeout', `${hubTimeoutMs}ms`],
+  ]
+}
+
+/** Keeps one runner for each connected agent from now on. Answers the number of runners at first. */
 function followAgentCount(hub: AgentsProvider, session: SessionCore): number {
   const count = (): number => Math.max(1, hub.agents.length)
   let size = count()
   const follow = (): void => {
-    const isThere = session.clusters.some(({ url }) => url.startsWith(RUNNERS_URL))
-    if (!isThere || count() === size) return
+    const isRegistered = session.clusters.some(({ url }) => url.startsWith(RUNNERS_URL))
+    if (!isRegistered || count() === size) return
     size = count()
     session.setSize(RUNNERS_URL, size)
   }
   hub.on('agent', follow)
-  // Those that came before there was work.
+  // Agents can connect before the service of the runners is registered.
   session.on('instance', follow)
   return size
 }
 
-/** Launches, and resolves when the first agent has come. */
-async function waitForFirstAgent(hub: AgentsProvider, failed: Promise<never>, begin: () => void) {
-  const came = new Promise<void>((resolve) => {
+function waitForFirstAgent(hub: AgentsProvider): Promise<void> {
+  return new Promise((resolve) => {
     const off = hub.on('agent', ({ change }) => {
       if (change !== 'came') return
       off()
       resolve()
     })
   })
-  begin()
-  await Promise.race([came, failed])
 }
 
-/** Where launched agents dial in, and what they need to know for that. */
+/** Opens the hub that launched agents connect to. `connectFlags` are the address and the flags of `--connect`. */
 async function openAgentHub(
   { bind = '127.0.0.1:0', insecure, tlsCert, tlsKey }: TaskEnvironmentFlags,
   key: string,
-): Promise<{ hub: AgentsProvider; dial: readonly string[] }> {
+): Promise<{ hub: AgentsProvider; connectFlags: readonly string[] }> {
   try {
     const hub = agents({
       listen: bind,
@@ -180,18 +132,15 @@ async function openAgentHub(
       ...(tlsKey !== undefined && { certKeyFile: tlsKey }),
     })
     const address = await hub.address()
-    const dial = address.replace(/^(0\.0\.0\.0|\[::\]):/, `${hostname()}:`)
+    const dialAddress = address.replace(/^(0\.0\.0\.0|\[::\]):/, `${hostname()}:`)
     const pin =
       tlsCert === undefined
         ? insecure
           ? ['--insecure']
           : []
         : ['--fingerprint', new X509Certificate(readFileSync(tlsCert)).fingerprint256]
-    return { hub, dial: [dial, ...pin] }
+    return { hub, connectFlags: [dialAddress, ...pin] }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-      throw new CliError('listen', describeError(error), { cause: error })
-    }
     throw toTaskCliError(error)
   }
 }

@@ -1,4 +1,4 @@
-/** `manyhost tasks list`. */
+/** `manyhost tasks list`: lists or counts tasks. */
 import type { Task } from '../../tasks/model/task.ts'
 import { TASK_EXIT } from '../exit.ts'
 import { printable, write, writeLine } from '../terminal.ts'
@@ -17,7 +17,7 @@ interface ListFlags extends StoreFlags, FilterFlags {
   readonly tagValues?: string
 }
 
-/** Tasks of one write, and of one table's widths. */
+/** How many tasks are formatted and written together. Columns of a table have one width within such a part. */
 const ROWS_PER_WRITE = 500
 
 export async function run([given]: readonly unknown[], flags: ListFlags): Promise<number> {
@@ -32,7 +32,7 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
       const found = flags.tagKeys
         ? await store.tagKeys()
         : await store.tagValues(flags.tagValues as string)
-      // A number and its text are written alike, and found alike.
+      // The number 1 and the text '1' are printed the same and found the same, so they are listed once.
       const texts = new Set(found.map((one) => printable(formatCell(one ?? 'null'))))
       for (const text of texts) await writeLine(text)
       return TASK_EXIT.ok.number
@@ -61,7 +61,7 @@ export async function run([given]: readonly unknown[], flags: ListFlags): Promis
       part = []
     }
     for await (const task of tasks) {
-      // A wrong filter is told by the first step: nothing is printed before.
+      // The first step throws for a wrong filter, so nothing is printed before it.
       if (!isBegun) await write(out.formatHead())
       isBegun = true
       part.push(task)

@@ -9,25 +9,25 @@ export async function openTaskEnvironment(
   flags: TaskEnvironmentFlags,
   report: ReportLine,
 ): Promise<TaskEnvironment> {
-  const named = flags.provider ?? flags.sshGroup
-  const ways = [named, flags.ssh, flags.launcher ?? (flags.mpi || undefined)]
-  if (ways.filter((one) => one !== undefined).length > 1) {
-    throw new CliError('usage', 'say one of --ssh, --ssh-group, --provider, --launcher, --mpi')
+  const providerName = flags.provider ?? flags.sshGroup
+  const isLaunched = flags.launcher !== undefined || flags.mpi === true
+  const choices = [providerName !== undefined, flags.ssh !== undefined, isLaunched]
+  if (choices.filter(Boolean).length > 1) {
+    throw new CliError('usage', 'give one of --ssh, --ssh-group, --provider, --launcher, --mpi')
   }
-  if (named !== undefined && flags.fleet === undefined) {
-    throw new CliError('usage', '--provider and --ssh-group want the file that has it: --fleet')
+  if (providerName !== undefined && flags.fleet === undefined) {
+    throw new CliError('usage', '--provider and --ssh-group need a fleet file: give --fleet')
   }
   if (flags.feed && flags.fleet === undefined) {
-    throw new CliError('usage', '--feed wants the file that has it: --fleet')
+    throw new CliError('usage', '--feed needs a fleet file: give --fleet')
   }
-  const isLaunched = ways[2] !== undefined
-  const { options: ssh = {}, failed: hopeless } = flags.ssh
+  const { options: ssh = {}, failed: sshFailed } = flags.ssh
     ? (await import('./ssh.ts')).openSshProvider(flags.ssh, flags)
     : {}
   if (flags.fleet === undefined && !isLaunched) {
-    return { options: ssh, ...(hopeless && { failed: hopeless }), close: async () => {} }
+    return { options: ssh, ...(sshFailed && { failed: sshFailed }), close: async () => {} }
   }
-  // Each is loaded only when it is asked for: most batches need none of all the providers.
+  // Each module is loaded only when it is needed: most batches need none of the providers.
   const fleet =
     flags.fleet === undefined
       ? undefined
@@ -35,17 +35,17 @@ export async function openTaskEnvironment(
   const session = new Session(fleet?.session)
   session.on('error', (error) => report(describeError(error)))
   try {
-    const own = fleet ? await fleet.start(session, report) : {}
-    const { failed = hopeless, options = {} } = isLaunched
+    const ofFleet = fleet ? await fleet.start(session, report) : {}
+    const { failed = sshFailed, options = {} } = isLaunched
       ? await (await import('./launch.ts')).launchAgents(flags, session, report)
       : {}
-    const all = { session, ...own, ...ssh, ...options }
+    const all = { session, ...ofFleet, ...ssh, ...options }
     return {
       options: all,
       ...(failed && { failed }),
       async close() {
         await session.close({ timeout: 5_000 })
-        // One that no task needed is none of the session's.
+        // The session closes only the providers that it used, so one that no task needed is closed here.
         await all.provider?.close?.()
       },
     }

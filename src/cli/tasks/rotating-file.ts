@@ -1,21 +1,20 @@
-/** A log file that is put aside by size or by time: `tasks.log.1.gz` is the newest of the old ones. */
+/** A log file that is rotated by size or time. The newest of the old files is `tasks.log.1.gz`. */
 import { once } from 'node:events'
 import { basename, dirname, resolve } from 'node:path'
 import { createStream, type RotatingFileStream } from 'rotating-file-stream'
 
 export interface LogRotation {
-  /** Bytes. */
   readonly sizeBytes?: number | undefined
   /** `1d`, `6h`, `30m`. */
   readonly every?: string | undefined
-  /** Old files. */
+  /** How many old files are kept. */
   readonly keep: number
 }
 
-/** Rejects where the file cannot be written. */
+/** Rejects if the file cannot be written. */
 export async function openRotatingFile(
   path: string,
-  { sizeBytes: size, every, keep }: LogRotation,
+  { sizeBytes, every, keep }: LogRotation,
 ): Promise<RotatingFileStream> {
   const name = basename(path)
   const file = createStream((index) => (index ? `${name}.${index}.gz` : name), {
@@ -23,7 +22,7 @@ export async function openRotatingFile(
     rotate: keep,
     compress: 'gzip',
     mode: 0o600,
-    ...(size !== undefined && { size: `${size}B` }),
+    ...(sizeBytes !== undefined && { size: `${sizeBytes}B` }),
     ...(every !== undefined && { interval: every }),
   })
   await once(file, 'open')

@@ -1,4 +1,4 @@
-/** What the command line asks for, as options of `runCluster`. */
+/** Turns the flags of a command into options of `runCluster`. */
 import { parseTags } from '../../tasks/text/tags.ts'
 import type { ClusterRunOptions, LineKind } from '../../tasks.ts'
 import { CliError } from '../exit.ts'
@@ -53,7 +53,7 @@ export function toClusterRunOptions(
 ): ClusterRunOptions {
   const { autoscaling } = flags
   if (typeof autoscaling === 'string' && autoscaling !== 'fixed' && autoscaling !== 'dynamic') {
-    throw new CliError('usage', `--autoscaling is fixed or dynamic, got ${autoscaling}`)
+    throw new CliError('usage', `--autoscaling: expected fixed or dynamic, got ${autoscaling}`)
   }
   let tags: ReturnType<typeof parseTags> | undefined
   try {
@@ -102,12 +102,12 @@ export function toClusterRunOptions(
 /** @throws CliError */
 export function chooseLineKind(flags: { fromJson?: boolean; requests?: boolean }): LineKind {
   if (flags.fromJson && flags.requests) {
-    throw new CliError('usage', '--from-json and --requests: a line is one or the other')
+    throw new CliError('usage', 'give --from-json or --requests, not both: a line cannot be both')
   }
   return flags.fromJson ? 'json' : flags.requests ? 'request' : 'command'
 }
 
-/** What is meant for tasks, under the names that they see. */
+/** The variables `MANYHOST_EXPORT_NAME` and `HYPERSHELL_EXPORT_NAME` of an environment, as `NAME`. */
 export function exportedVariables(env: NodeJS.ProcessEnv): Record<string, string> {
   const found = Object.entries(env).flatMap(([name, value = '']) => {
     const short = /^(?:MANYHOST|HYPERSHELL)_EXPORT_(\w+)$/.exec(name)?.[1]

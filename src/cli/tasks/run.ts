@@ -1,4 +1,11 @@
-/** `manyhost run`: one command as a task; by the server of the store or of an address, else here and now. */
+/**
+ * `manyhost run`: runs one command as a task.
+ *
+ * 1. With `--fleet` it runs here, beside the services of the file.
+ * 2. With `--server` the task server of that address runs it.
+ * 3. Else the server of the store runs it, if there is one.
+ * 4. Else it runs here.
+ */
 import { createReadStream } from 'node:fs'
 import { describeError } from '../../core/errors.ts'
 import { sleep } from '../../core/time.ts'
@@ -28,7 +35,7 @@ interface RunFlags extends StoreFlags, TaskServerFlags {
   readonly fleet?: string
 }
 
-/** Between two looks at the store, in ms. */
+/** How often the store is polled. */
 const POLL_INTERVAL_MS = 50
 
 export async function run([given]: readonly unknown[], flags: RunFlags): Promise<number> {
@@ -42,7 +49,7 @@ export async function run([given]: readonly unknown[], flags: RunFlags): Promise
     }
     if (flags.fleet !== undefined) return await runHere(task, flags)
     if (checkServerUrl(flags) !== undefined) return await runByServer(task, flags)
-    // Who serves the store has it waiting for him; without such, nobody would ever come.
+    // Without a server of the store nobody would ever run the task.
     const code = await runByStore(task, flags).catch((error) => {
       if (error instanceof NoTaskServerError) return undefined
       throw error
@@ -61,8 +68,8 @@ function isRequestTask({ request }: NewTask): boolean {
 
 async function runByStore(task: NewTask, flags: RunFlags): Promise<number> {
   return withStore(flags, true, async (store) => {
-    // One that works off a batch of its own takes nothing else. One that was killed has left its row behind, and nobody looks
-    // at it before the next server.
+    // A server that is not open runs only a batch of its own. The row of a killed server stays until the next server removes
+    // it, so the process is checked, too.
     const isServed = (await store.servers()).some(
       ({ id, isOpen }) => isOpen && !isServerProcessDead(id),
     )
@@ -112,13 +119,13 @@ async function runByServer(task: NewTask, flags: RunFlags): Promise<number> {
   }
 }
 
-/** Nobody serves the store, or services of a file are meant: this one task, which is kept nowhere. */
+/** Runs the task in this process. No store keeps it. */
 async function runHere(task: NewTask, flags: RunFlags): Promise<number> {
   const { signal, code } = abortOnInterrupt('tasks')
-  const say = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
+  const report = (text: string): void => void process.stderr.write(`manyhost: ${text}\n`)
   const { options, close } = await openTaskEnvironment(
     { ...(flags.fleet && { fleet: flags.fleet }) },
-    say,
+    report,
   )
   try {
     const started = runCluster([task], {
@@ -128,7 +135,7 @@ async function runHere(task: NewTask, flags: RunFlags): Promise<number> {
       signalWait: 5_000,
       signal,
       onOutput: (_task, stream, chunk) => write(chunk, process[stream]),
-      onProblem: say,
+      onProblem: report,
     })
     let result: TaskResult | undefined
     for await (const one of started) result = one
@@ -136,10 +143,10 @@ async function runHere(task: NewTask, flags: RunFlags): Promise<number> {
     if (!result) {
       throw new CliError(
         'failure',
-        `it was not run (no server serves ${storeName(chooseStore(flags))})`,
+        `the task was not run: no server serves ${storeName(chooseStore(flags))}`,
       )
     }
-    if (result.message) say(result.message)
+    if (result.message) report(result.message)
     return toExitStatus(result.exitStatus)
   } finally {
     await close()
@@ -152,7 +159,7 @@ async function printOutputFile(path: string, to: NodeJS.WriteStream): Promise<vo
   } catch (error) {
     throw new CliError(
       'failure',
-      `what it wrote is at ${path} of the server's machine: ${describeError(error)}`,
+      `cannot read the output ${path}, which is on the machine of the server: ${describeError(error)}`,
       { cause: error },
     )
   }

@@ -1,4 +1,4 @@
-/** `manyhost tasks server`: runs what is handed in over HTTP, or into its store. */
+/** `manyhost tasks server`: runs tasks that are submitted over HTTP or into its store. */
 import { CliError } from '../exit.ts'
 import { write } from '../terminal.ts'
 import { openTaskSource, refuseFileAsTag, serveTasks } from './cluster.ts'
@@ -11,7 +11,7 @@ interface ServerFlags extends TaskServingFlags, TaskServerFlags {
   readonly untilDone?: boolean
 }
 
-/** The ancestor's. */
+/** The port of HyperShell's server. */
 const DEFAULT_PORT = 50_001
 
 export async function run(
@@ -22,7 +22,7 @@ export async function run(
   if (flags.bind !== undefined && flags.launcher === undefined && !flags.mpi) {
     throw new CliError(
       'usage',
-      '--bind is where what --launcher starts dials in; a server listens at -H ADDRESS -p PORT',
+      '--bind is for agents that --launcher starts; a server listens on -H ADDRESS -p PORT',
     )
   }
   const listen = {
@@ -35,12 +35,12 @@ export async function run(
   }
   refuseFileAsTag(file, flags)
   const source = file === undefined ? undefined : openTaskSource(file, true)
-  const more = {
+  const overrides = {
     forever: !(untilDone || restart),
     listen,
     restart: restart && source === undefined,
   }
-  return serveTasks(source, flags, more, file, async ({ url }) =>
-    write(`manyhost: tasks are taken at ${url}\n`, process.stderr),
+  return serveTasks(source, flags, overrides, file, async ({ url }) =>
+    write(`manyhost: tasks can be submitted at ${url}\n`, process.stderr),
   )
 }

@@ -1,5 +1,6 @@
-/** Runners on machines that one can log in to. */
+/** Runners on machines that can be reached by SSH. */
 import { type SshOptions, ssh } from '../../../providers/ssh/index.ts'
+import { deferred } from '../../core/deferred.ts'
 import { describeError } from '../../core/errors.ts'
 import type { Provider } from '../../core/provider.ts'
 import { expandNodelist } from '../../tasks/text/nodelist.ts'
@@ -7,12 +8,12 @@ import { CliError } from '../exit.ts'
 import { toTaskCliError } from './store.ts'
 import type { SshFlags, TaskEnvironment } from './task-environment.ts'
 
-/** How often each host is tried, on average, before all of them are given up. */
+/** After this many failed starts for each host, on average, the batch ends. */
 const MAX_TRIES_PER_HOST = 5
 
 type MutableSshOptions = { -readonly [Name in keyof SshOptions]: SshOptions[Name] }
 
-/** One on each, unless more are asked for. */
+/** `lists` are lists of hosts such as `a[01-03],b`. There is one runner for each host unless the flags set a number. */
 export function openSshProvider(
   lists: readonly string[],
   { sshArgs = '' }: SshFlags,
@@ -33,8 +34,8 @@ export function openSshProvider(
 }
 
 /**
- * A host that cannot be used is tried again, since it may be booting. When none of them has ever run anything, and that
- * was tried often enough, the batch ends: it would wait for ever.
+ * A host that cannot be used is tried again, because it may be booting. If no host has ever started a runner after
+ * `MAX_TRIES_PER_HOST` tries for each, `failed` rejects: otherwise the batch would wait for ever.
  */
 function failAfterTries(
   provider: Provider,
@@ -42,12 +43,9 @@ function failAfterTries(
 ): { readonly provider: Provider; readonly failed: Promise<never> } {
   let failures = 0
   let hasStarted = false
-  let fail!: (error: Error) => void
-  const failed = new Promise<never>((_, reject) => {
-    fail = reject
-  })
+  const { promise: failed, reject: fail } = deferred<never>()
   failed.catch(() => {})
-  const counted: Provider = {
+  const counting: Provider = {
     name: provider.name,
     capabilities: provider.capabilities,
     ...(provider.limit !== undefined && { limit: provider.limit }),
@@ -58,7 +56,7 @@ function failAfterTries(
         return running
       } catch (error) {
         if (!how.signal.aborted && !hasStarted && ++failures >= MAX_TRIES_PER_HOST * hosts) {
-          const text = `${describeError(error)}; no host could be used in ${failures} tries, so nothing can run tasks`
+          const text = `${describeError(error)}; no host could be used in ${failures} tries, so no host can run tasks`
           fail(new CliError('failure', text, { cause: error }))
         }
         throw error
@@ -66,10 +64,10 @@ function failAfterTries(
     },
     close: async () => provider.close?.(),
   }
-  return { provider: counted, failed }
+  return { provider: counting, failed }
 }
 
-/** Of the arguments of the program `ssh` those that mean something without it. Answers the port. */
+/** Sets `options` from arguments of the program `ssh`. Answers the port. @throws CliError for an unknown argument */
 function parseSshArgs(text: string, options: MutableSshOptions): string | undefined {
   const words = text.split(/\s+/).filter((word) => word !== '')
   let port: string | undefined
@@ -97,6 +95,6 @@ function parseSshArgs(text: string, options: MutableSshOptions): string | undefi
 function unknownArgumentError(word: string): CliError {
   return new CliError(
     'usage',
-    `--ssh-args: manyhost has its own ssh, which knows -i, -l, -p, -o UserKnownHostsFile=, ConnectTimeout=, not ${word}`,
+    `--ssh-args: manyhost has its own SSH client, which takes -i, -l, -p, -o UserKnownHostsFile=, -o ConnectTimeout=; got ${word}`,
   )
 }

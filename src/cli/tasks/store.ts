@@ -37,7 +37,6 @@ const EXIT_KINDS = {
   MANYHOST_INVALID_TASK: 'usage',
   MANYHOST_STORE_VERSION: 'config',
   MANYHOST_UNAUTHORIZED: 'refused',
-  EADDRINUSE: 'listen',
 } as const
 
 /** Turns an error of the store, of tasks or of a listening socket into one with the fitting exit code. */

@@ -28,12 +28,12 @@ interface SubmitFlags extends StoreFlags, TaskServerFlags {
   readonly requests?: boolean
 }
 
-/** The words of one: as they stand, whatever a line of a file could say behind a `#`. */
+/** Makes a task of the words. A directive after a `#` has no meaning here. */
 function parseTask(words: readonly string[], { requests }: SubmitFlags): NewTask {
   return requests ? toRequestTask(words) : { args: toShellLine(words) }
 }
 
-/** `-f`; or, as the ancestor has it, a single word that is a file and no program. */
+/** The file of `-f`; or, as in HyperShell, a single word that is the name of a file and not of a program. */
 function chooseTaskFile(
   words: readonly string[],
   { file, requests }: SubmitFlags,
@@ -61,17 +61,17 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
   }
   const server = checkServerUrl(flags)
   const { signal, code } = abortOnInterrupt('tasks')
-  let bad = 0
-  let own: Store | undefined
+  let badLines = 0
+  let store: Store | undefined
   try {
-    own = server === undefined ? await openStore(chooseStore(flags)) : undefined
+    store = server === undefined ? await openStore(chooseStore(flags)) : undefined
     const source = file === undefined ? [parseTask(words, flags)] : openTaskSource(file, false)
     const tags = {
       ...(flags.tag && parseTags(flags.tag)),
       ...(flags.capture && { capture: true }),
     }
     const { count, submitId, ids } = await submitFrom(source ?? [], {
-      ...(own ? { store: own } : toPeerOptions({ ...flags, server: server as string })),
+      ...(store ? { store } : toPeerOptions({ ...flags, server: server as string })),
       kind: chooseLineKind(flags),
       template: flags.template,
       taskTimeout: flags.taskTimeout,
@@ -79,23 +79,23 @@ export async function run([given]: readonly unknown[], flags: SubmitFlags): Prom
       bundleWait: flags.bundlewait,
       taskCores: flags.cores,
       taskMemory: flags.memory,
-      // As the ancestor's: to the group that is worked on, neither behind it nor before it.
-      group: flags.group ?? (await own?.currentGroup()),
+      // As in HyperShell, the task joins the group that is being worked on.
+      group: flags.group ?? (await store?.currentGroup()),
       tags: Object.keys(tags).length > 0 ? tags : undefined,
       env: exportedVariables(process.env),
       signal,
       onBad: ({ message }) => {
-        bad++
+        badLines++
         process.stderr.write(`manyhost: ${message}\n`)
       },
     })
     if (file === undefined) await writeLine(ids[0])
     else await write(`manyhost: ${count} tasks, submit_id ${submitId}\n`, process.stderr)
     if (signal.aborted) return code()
-    return bad > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
+    return badLines > 0 ? TASK_EXIT.failure.number : TASK_EXIT.ok.number
   } catch (error) {
     throw toTaskCliError(error)
   } finally {
-    await own?.close()
+    await store?.close()
   }
 }

@@ -23,7 +23,7 @@ export interface TaskEnvironmentFlags extends SshFlags {
   readonly autoscaling?: string | true
 }
 
-/** Part of the options of `runCluster`, and the end of what it stands on. */
+/** Options of `runCluster`, and the end of what they refer to. */
 export interface TaskEnvironment {
   readonly options: {
     readonly session?: Session
@@ -31,7 +31,7 @@ export interface TaskEnvironment {
     readonly runners?: number
     readonly runner?: readonly string[]
   }
-  /** Rejects when nothing is left that could run a task. */
+  /** Rejects when no machine is left that could run a task. */
   readonly failed?: Promise<never>
   close(): Promise<void>
 }

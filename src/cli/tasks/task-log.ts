@@ -1,4 +1,4 @@
-/** What becomes of tasks, as JSON lines in a file. */
+/** The log of a batch: outcomes and problems as JSON lines in a file. */
 import { type EventEmitter, once } from 'node:events'
 import { type DestinationStream, pino } from 'pino'
 import { describeError } from '../../core/errors.ts'
@@ -18,9 +18,9 @@ export interface TaskLogFlags {
 
 export interface TaskLog {
   logBegin(what: Readonly<Record<string, unknown>>): void
-  /** What goes wrong and heals. */
+  /** A problem that does not end the batch. */
   logProblem(text: string): void
-  /** One that succeeded is of level `debug`, one that will be tried again `info`, one that failed for good `warn`. */
+  /** Level `debug` for a task that succeeded, `info` for one that will be tried again, `warn` for one that failed for good. */
   logOutcome(result: TaskResult): void
   logEnd(counts: TaskCounts): void
   logFailure(error: unknown): void
@@ -29,14 +29,14 @@ export interface TaskLog {
 
 type TaskLogFile = EventEmitter & DestinationStream & { end(): void }
 
-/** @throws CliError where the file cannot be written */
+/** @throws CliError if the file cannot be written */
 export async function openTaskLog(path: string, flags: TaskLogFlags): Promise<TaskLog> {
   const file = await openLogFile(path, flags)
-  let isTold = false
+  let isReported = false
   file.on('error', (error: Error) => {
-    // Tasks go on without their log.
-    if (!isTold) process.stderr.write(`manyhost: ${path}: ${describeError(error)}\n`)
-    isTold = true
+    // The tasks go on without a log.
+    if (!isReported) process.stderr.write(`manyhost: ${path}: ${describeError(error)}\n`)
+    isReported = true
   })
   const log = createJsonLogger(flags.logLevel ?? 'info', file)
   return {
@@ -67,7 +67,7 @@ async function openLogFile(
       const { openRotatingFile } = await import('./rotating-file.ts')
       return await openRotatingFile(path, { sizeBytes: logSize, every: logEvery, keep: logKeep })
     }
-    // Each line is written when it is said: what ends this process loses none.
+    // Each line is written synchronously, so that the end of this process loses no line.
     return pino.destination({ dest: path, append: true, sync: true, mkdir: true, mode: 0o600 })
   } catch (error) {
     throw new CliError('failure', `--log-file: ${describeError(error)}`, { cause: error })

@@ -1,4 +1,4 @@
-/** What tasks write, to our own outputs or to files. */
+/** Writes the output of tasks to standard output and standard error, or to files. */
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { describeError } from '../../core/errors.ts'
 import { TASK_EXIT } from '../exit.ts'
@@ -10,7 +10,7 @@ const NEWLINE = 10
 export class TaskOutputWriter {
   readonly #streams: Record<'stdout' | 'stderr', WriteStream | NodeJS.WriteStream>
   readonly #files: WriteStream[] = []
-  /** Whose line is open: it wrote last, and no newline at the end. */
+  /** The task that wrote last, if it did not end its line. */
   readonly #openLineOwner: { stdout?: string | undefined; stderr?: string | undefined } = {}
 
   constructor({ output, errors }: TaskServingFlags) {
@@ -20,7 +20,7 @@ export class TaskOutputWriter {
     }
   }
 
-  /** What the task wrote. It begins a line of its own where the one before had no end. */
+  /** Writes output of a task. It begins a new line if another task has not ended its line. */
   async write(task: string, stream: 'stdout' | 'stderr', chunk: Uint8Array): Promise<void> {
     const open = this.#openLineOwner[stream]
     this.#openLineOwner[stream] = chunk.at(-1) === NEWLINE ? undefined : task
@@ -29,7 +29,7 @@ export class TaskOutputWriter {
     await write(isGlued ? Buffer.concat([Buffer.from('\n'), chunk]) : chunk, to)
   }
 
-  /** What a line of our own on standard error begins with: the end of a task's line that is open there. */
+  /** Answers a line end if a task has not ended its line on standard error, for a message that follows. */
   endOpenLine(): string {
     if (this.#streams.stderr !== process.stderr || this.#openLineOwner.stderr === undefined)
       return ''

@@ -1,5 +1,4 @@
-/** `manyhost tasks update`. */
-
+/** `manyhost tasks update`: changes, cancels, reverts or deletes tasks. */
 import { createDict, dictFromEntries } from '../../core/null-prototype.ts'
 import { requireBytes } from '../../core/units.ts'
 import type { TagValue } from '../../tasks/model/task.ts'
@@ -8,6 +7,7 @@ import { parseTag } from '../../tasks/text/tags.ts'
 import { parseTaskDuration } from '../../tasks/text/units.ts'
 import { CliError, TASK_EXIT } from '../exit.ts'
 import { writeLine } from '../terminal.ts'
+import { formatCount } from '../text.ts'
 import {
   askYesOrNo,
   type FilterFlags,
@@ -35,30 +35,27 @@ export async function run([given]: readonly unknown[], flags: UpdateFlags): Prom
   if (whole.length + Number(isChanged) !== 1) {
     throw new CliError(
       'usage',
-      'say one of --cancel, --revert, --delete, or what to change: field=value, tag:value, --remove-tag',
+      'give one of --cancel, --revert, --delete, or changes: field=value, tag:value, --remove-tag',
     )
   }
   const [action] = whole
   return withStore(flags, false, async (store) => {
     const filter = toTaskFilter(flags)
     const count = await store.count(filter)
-    const most = Math.min(count, flags.limit ?? count)
-    if (flags.confirm && most > 0) {
-      const isSure = await askYesOrNo(
-        `${action ?? 'change'} ${most} task${most === 1 ? '' : 's'}?`,
-        '-f',
-      )
+    const max = Math.min(count, flags.limit ?? count)
+    if (flags.confirm && max > 0) {
+      const isSure = await askYesOrNo(`${action ?? 'change'} ${formatCount(max, 'task')}?`, '-f')
       if (!isSure) return TASK_EXIT.failure.number
     }
     const changed = action
       ? await store[action](filter, toTaskOrder(flags))
       : await store.update(filter, changes, toTaskOrder(flags))
-    await writeLine(`${changed} of ${most}`)
+    await writeLine(`${changed} of ${max}`)
     return TASK_EXIT.ok.number
   })
 }
 
-/** `-t` and `-w` take all words that follow: a change that stands behind them would choose tasks, and change none. */
+/** `-t` and `-w` take all words that follow. A change after them would be a filter, and would change no task. */
 function refuseChangesAsFilters({ withTag = [], where = [] }: UpdateFlags): void {
   const [, ...later] = where
   const taken =
@@ -66,7 +63,7 @@ function refuseChangesAsFilters({ withTag = [], where = [] }: UpdateFlags): void
   if (taken === undefined) return
   throw new CliError(
     'usage',
-    `${taken} stands behind -t or -w, which take all words: write changes before them, or behind --; a condition is written with ==`,
+    `${taken} follows -t or -w, which take all words: write changes before them, or after --; a condition is written with ==`,
   )
 }
 
@@ -83,14 +80,14 @@ function parseChangeWords(words: readonly string[], removeTags: readonly string[
   const fields = createDict<unknown>()
   const tags: [string, TagValue][] = []
   for (const word of words) {
-    // The first of both signs: a value may hold the other.
+    // The first of the two signs counts: a value can contain the other one.
     const [, name = '', sign, value = ''] = /^([^=:]+)([=:])(.*)$/s.exec(word) ?? []
     if (sign === ':') tags.push(parseTag(word))
     else if (sign === '=') fields[name] = parseField(name, value)
     else {
       throw new CliError(
         'usage',
-        `a change is field=value or tag:value, got ${JSON.stringify(word)}`,
+        `a change must be field=value or tag:value, got ${JSON.stringify(word)}`,
       )
     }
   }
@@ -99,9 +96,9 @@ function parseChangeWords(words: readonly string[], removeTags: readonly string[
 
 const NUMBER_FIELDS: ReadonlySet<string> = new Set(['group', 'cores', 'memory', 'timeout'])
 
-/** Each field is read as its option is: `timeout=30` is 30 s, `memory=2GB` is 2 x 10^9 bytes. */
+/** Parses a field as its option is parsed: `timeout=30` is 30 s, `memory=2GB` is 2 x 10^9 bytes. */
 function parseField(name: string, value: string): unknown {
-  // Of what cannot be changed the store says what can.
+  // The store reports an error for a field that cannot be changed.
   if (!NUMBER_FIELDS.has(name)) return value
   if (/^(?:null|none)$/i.test(value)) return null
   if (name === 'timeout') return parseTaskDuration(value)

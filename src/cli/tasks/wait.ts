@@ -1,5 +1,4 @@
-/** `manyhost tasks wait`. */
-
+/** `manyhost tasks wait`: waits until a task has its outcome. */
 import { sleep } from '../../core/time.ts'
 import type { Task } from '../../tasks/model/task.ts'
 import { TASK_EXIT, toExitStatus } from '../exit.ts'
@@ -16,7 +15,7 @@ interface WaitFlags extends OneTaskFlags {
   readonly return?: boolean
 }
 
-/** In ms. A file is looked at more often than the ancestor's 5 s: a look costs some 50 us. */
+/** HyperShell polls every 5 s. A poll of a file takes about 50 us, so this is more often. */
 const POLL_INTERVAL_MS = 200
 
 export async function run(
@@ -27,7 +26,7 @@ export async function run(
     const { signal, code } = abortOnInterrupt('tasks')
     let task: Task = await store.get(id)
     for (;;) {
-      // The outcome of a task that was tried again is that of its last attempt.
+      // A task that was tried again has the outcome of its last attempt.
       if (task.nextId !== null) task = await store.get(task.nextId)
       else if (task.completionTime !== null) break
       else {

@@ -83,7 +83,7 @@ describe('--fleet', PATIENT, () => {
     const file = join(fleet, '..', 'feed.yaml')
     const server = startProgram(['tasks', 'server', '-p', '0', '--fleet', file, '--feed'], { env })
     const [, port] = await server.waitForOutput(
-      /the feed is at tcp:\/\/127\.0\.0\.1:(\d+)/,
+      /the feed listens at tcp:\/\/127\.0\.0\.1:(\d+)/,
       'stderr',
     )
     const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
@@ -105,13 +105,13 @@ describe('--fleet', PATIENT, () => {
   it('says what is wrong before anything starts', async () => {
     const { env, fleet } = home({ 'bad.yaml': 'services: { http://x: { comand: [y] } }' })
     const ends = [
-      [['--requests'], /--requests wants the file/, 2],
-      [['--provider', 'here'], /want the file that has it: --fleet/, 2],
+      [['--requests'], /--requests needs the fleet file/, 2],
+      [['--provider', 'here'], /need a fleet file: give --fleet/, 2],
       [['--provider', 'x', '--fleet', fleet], /there is no provider x; it has here, far/, 3],
       [['--ssh-group', 'here', '--fleet', fleet], /here is a provider of type process, not ssh/, 3],
-      [['--feed'], /--feed wants the file that has it/, 2],
+      [['--feed'], /--feed needs a fleet file/, 2],
       [['--feed', '--fleet', fleet], /it has no feed/, 3],
-      [['--ssh', 'h', '--mpi'], /say one of --ssh/, 2],
+      [['--ssh', 'h', '--mpi'], /give one of --ssh/, 2],
       [['--fleet', join(fleet, '..', 'bad.yaml')], /comand/, 3],
       [['--ssh', 'h', '--ssh-args', '-A -i k'], /--ssh-args: .*not A/, 2],
       [['--ssh', 'a[2-1]'], /must begin with its smaller number/, 2],
@@ -177,7 +177,7 @@ describe('--launcher', PATIENT, () => {
     const args = ['tasks', 'cluster', '--launcher']
     const none = await runManyhost([...args, 'no-such-launcher'], { env, input: 'true\n' })
     expect(none.stderr).toMatch(
-      /no-such-launcher cannot be started: .*nothing is left to run tasks/,
+      /no-such-launcher cannot be started: .*no process is left that could run tasks/,
     )
     expect(none.code).toBe(5)
     const bad = await runManyhost([...args, 'sh -c false'], { env, input: 'true\n' })
