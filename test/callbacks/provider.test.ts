@@ -168,7 +168,10 @@ describe("a provider of the user's", () => {
     const { session, errors } = serving({}, { provider: made({ start }) })
     expect(await ask(session)).toEqual(new Set([200]))
     expect(errors).toMatchObject([
-      { code: 'MANYHOST_START_FAILED', message: expect.stringContaining('start must resolve with {') },
+      {
+        code: 'MANYHOST_START_FAILED',
+        message: expect.stringContaining('start must resolve with {'),
+      },
     ])
   })
 
