@@ -1,5 +1,5 @@
-// Two machines that nobody can connect to dial in, and serve a URL of this one. Here they are processes of this machine;
-// elsewhere it would be `manyhost agent --connect hub:4747 --key-file key --max-instances 4 --tls`.
+// Two agents dial the hub in this program, and serve its virtual URLs. Here the agents are processes of this machine. On
+// another machine the command would be `manyhost agent --connect hub:4747 --key-file key --max-instances 4 --tls`.
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -15,7 +15,7 @@ hub.on('agent', ({ agent, change }) => console.log(`agent ${agent} ${change}`))
 const main = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 function agent(name, ...labels) {
   const flags = ['--connect', address, '--name', name, '--max-instances', '4', ...labels]
-  // The key goes by the environment: every user of a machine can read a command line.
+  // The key is in the environment, because every user of a machine can read a command line.
   const env = { ...process.env, MANYHOST_AGENT_KEY: key }
   return spawn(process.execPath, [main, 'agent', ...flags], { env, stdio: 'ignore' })
 }
@@ -24,11 +24,11 @@ const machines = [agent('attic'), agent('cellar', '--label', 'gpu=a100')]
 const session = new Session({ provider: hub })
 const server = fileURLToPath(new URL('../calculator-server.js', import.meta.url))
 session.startup({ url: 'http://calc', command: ['node', server], initSize: 2 })
-// Only where there is one: a label of the agent that the service requires.
+// This service requires a label, so its instance runs on the agent that has the label.
 session.startup(
   { url: 'http://gpu', initSize: 1, labels: { 'require.gpu': 'a100' } },
   async (ctx) => {
-    // Acts on the agent's machine; the function itself runs here.
+    // `ctx` acts on the agent's machine. The function itself runs here.
     console.log(`on the machine with a gpu: ${(await ctx.run('echo', 'hello')).trim()}`)
     await ctx.spawn('node', server)
   },
@@ -42,7 +42,7 @@ const sums = Array.from({ length: 20 }, async (_, i) => {
 console.log(`results: ${(await Promise.all(sums)).join(' ')}`)
 console.log(`with a gpu: ${(await (await client.get('http://gpu/add/1/2')).text()).trim()}`)
 
-// Drains: what runs there is started elsewhere before it ends.
+// SIGTERM drains the agent: its instances are replaced on the other agent before it ends.
 machines[0].kill('SIGTERM')
 await once(machines[0], 'exit')
 console.log(

@@ -1,6 +1,6 @@
 /**
- * Workers that nobody can connect to: they ask for their work. One in plain shell with curl, one in JavaScript; the program
- * sends ordinary requests to a virtual URL. `node examples/pull-worker/main.js`
+ * Workers that nobody can connect to, so they ask for their work: one in plain shell with curl, and one in JavaScript. This
+ * program sends ordinary requests to a virtual URL. `node examples/pull-worker/main.js`
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -38,7 +38,7 @@ const client = session.client({ timeout: 30_000 })
 const texts = ['one', 'two words', 'and now three', 'four is four words']
 const counts = []
 const seen = new Set()
-// Until each has had its share: whoever asks first has the next one.
+// Until each worker has had a request: the worker that asks first gets the next one.
 for (let i = 0; i < texts.length || seen.size < children.length; i++) {
   const burst = Array.from({ length: 4 }, () =>
     client.post('http://words', { json: { text: texts[i % texts.length] } }),

@@ -1,4 +1,4 @@
-/** The same worker with the library: `node worker.js <service url>`. It waits for its jobs (long poll), so it has them at once. */
+/** The same worker with the library: `node worker.js <service url>`. It uses long polls, so it gets a job at once. */
 import { Worker } from 'manyhost/providers/pull'
 
 const worker = new Worker({

@@ -5,7 +5,7 @@ url=$1
 hub=${url%/services/*}
 name="shell-$$"
 auth=$(mktemp) && headers=$(mktemp) || exit 1
-# The token goes by a file: arguments can be read by everybody on this machine.
+# The token goes by a file, because every user of this machine can read the arguments of curl.
 [ -n "$MANYHOST_TOKEN" ] && printf 'Authorization: Bearer %s\n' "$MANYHOST_TOKEN" > "$auth"
 call() { curl -sS -m 60 -H "@$auth" -H "X-Manyhost-Worker: $name" "$@"; }
 
@@ -15,7 +15,7 @@ trap 'kill $beat 2>/dev/null; rm -f "$auth" "$headers"' EXIT
 trap 'exit 0' TERM INT
 
 while :; do
-  # With `-H 'Prefer: wait=30'` it would be told at once. Without it, it asks again.
+  # With `-H 'Prefer: wait=30'` this would be a long poll. Without it, the worker asks again after a pause.
   job=$(call -D "$headers" "$url/next") || { sleep 3; continue; }
   if [ -z "$job" ]; then sleep "${POLL:-3}" & wait $!; continue; fi
   id=$(printf '%s' "$job" | sed -n 's/.*"data":{[^{]*"id":"\([0-9a-f-]*\)".*/\1/p')

@@ -10,6 +10,7 @@ import { processes } from '../process/index.ts'
 import { type AgentCalls, createAgentHandlers } from './agent-handlers.ts'
 import type { AgentInstance, HubReporter } from './agent-instance.ts'
 import { AgentInstances, createRefusedStartError } from './agent-instances.ts'
+import { AgentLease } from './agent-lease.ts'
 import { connectHub, type HubConnectOptions } from './connect-hub.ts'
 import {
   type AgentNotice,
@@ -58,10 +59,7 @@ class AgentProgram implements HubReporter, AgentCalls {
   readonly #endController = new AbortController()
   #po: PostingEnd | undefined
   #fence: number | undefined
-  #evictAfter = 15_000
-  /** When the last message was sent that the hub has acknowledged. The hub has heard of the agent then, or later. */
-  #acknowledgedAt = now()
-  #leaseTimer: Timer | undefined
+  readonly #lease = new AgentLease((why) => void this.#endLease(why))
   #idleTimer: Timer | undefined
   #hubTimer: Timer | undefined
 
@@ -96,7 +94,7 @@ class AgentProgram implements HubReporter, AgentCalls {
       // After the stop, because the removal of the last instance starts the idle timer.
       this.#idleTimer?.clear()
       this.#hubTimer?.clear()
-      this.#leaseTimer?.clear()
+      this.#lease.stopTimer()
       // A provider that was given as an option is closed by the code that created it.
       if (!this.#settings.provider) await this.#provider.close?.()
     }
@@ -142,12 +140,10 @@ class AgentProgram implements HubReporter, AgentCalls {
       const welcome = parseFields(
         await po.request(code`hello(${this.#describeSelf()})`, { deadline: GREETING_DEADLINE }),
       )
-      this.#acknowledgedAt = sentAt
-      this.#leaseTimer?.clear()
+      this.#lease.begin(sentAt, parseCount(welcome.evictAfter))
       this.#hubTimer?.clear()
       this.#hubTimer = undefined
       this.#fence = parseCount(welcome.fence)
-      this.#evictAfter = parseCount(welcome.evictAfter)
       // 2.
       await this.#instances.stopUnknown(new Set(parseTexts(welcome.keep)))
       // 3.
@@ -167,7 +163,8 @@ class AgentProgram implements HubReporter, AgentCalls {
       if (this.#po === po) this.#po = undefined
       void po.disconnect()
       // 6.
-      this.#startLeaseTimer()
+      if (this.#instances.size > 0) this.#lease.startTimer()
+      else this.#lease.stopTimer()
       this.#startHubTimer()
     }
   }
@@ -192,32 +189,16 @@ class AgentProgram implements HubReporter, AgentCalls {
     const sentAt = now()
     const load = (loadavg()[0] ?? 0) / availableParallelism()
     try {
-      await po.request(code`load(${this.#fence}, ${load})`, { deadline: this.#evictAfter })
-      this.#acknowledgedAt = sentAt
+      await po.request(code`load(${this.#fence}, ${load})`, { deadline: this.#lease.evictAfter })
+      this.#lease.acknowledge(sentAt)
     } catch (error) {
-      if (isFencedError(error)) await this.#onLeaseLost('the hub has evicted this agent')
+      if (isFencedError(error)) await this.#endLease('the hub has evicted this agent')
       void po.disconnect(describeError(error))
     }
   }
 
-  /**
-   * The instances are held by a lease (Gray and Cheriton 1989), so that the hub never starts a replacement while the
-   * original still runs:
-   * 1. The agent sends its last acknowledged message at time t.
-   * 2. The hub hears it at t or later.
-   * 3. The hub evicts the agent `evictAfter` ms after it has heard it, so at t + evictAfter or later.
-   * 4. The agent ends its instances at t + evictAfter: on any clock, that is before step 3.
-   */
-  #startLeaseTimer(): void {
-    this.#leaseTimer?.clear()
-    if (this.#instances.size === 0) return
-    const timeLeft = Math.max(0, this.#acknowledgedAt + this.#evictAfter - now())
-    this.#leaseTimer = after(timeLeft, () => {
-      void this.#onLeaseLost(`no hub for ${this.#evictAfter} ms`)
-    })
-  }
-
-  async #onLeaseLost(why: string): Promise<void> {
+  /** The hub has given up the instances, or is about to. */
+  async #endLease(why: string): Promise<void> {
     if (this.#instances.size > 0) this.#notify('stopped', `all instances: ${why}`)
     this.#fence = undefined
     await this.#instances.stopAll(0)

@@ -25,7 +25,7 @@ export function exitOfContainer({
     return { reason: 'lost', detail: 'removed by somebody else' }
   }
   if (outOfMemory) return outOfMemoryExit(exitCode, memory)
-  // Podman does not say that a container was out of memory. A kill that nobody asked the engine for is the kernel's.
+  // Podman does not say that a container was out of memory. If nobody asked the engine for a kill, it came from the kernel.
   if (exitCode === KILLED && memory !== undefined && !wasKilled) {
     const detail = `most likely out of memory: killed, but nobody asked the engine for it, limit ${memory} bytes`
     return { reason: 'out-of-memory', detail }

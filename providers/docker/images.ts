@@ -24,14 +24,14 @@ export async function fetchImage(
   auth: DockerPullAuth | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const mine = pullsUnderWay.get(engine) ?? new Map<string, Promise<void>>()
-  pullsUnderWay.set(engine, mine)
-  let pull = mine.get(image)
+  const pulls = pullsUnderWay.get(engine) ?? new Map<string, Promise<void>>()
+  pullsUnderWay.set(engine, pulls)
+  let pull = pulls.get(image)
   if (!pull) {
-    pull = pullImage(engine, image, auth).finally(() => mine.delete(image))
+    pull = pullImage(engine, image, auth).finally(() => pulls.delete(image))
     // All starts that wait for it may have been given up by the time it fails.
     pull.catch(() => undefined)
-    mine.set(image, pull)
+    pulls.set(image, pull)
   }
   await settleOrAbort(pull, signal)
 }

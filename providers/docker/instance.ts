@@ -222,9 +222,9 @@ export class DockerInstance implements Running {
     if (this.#lifecycle.state === 'stopping') return void this.#remove()
     let code = exitCode
     if (!isGone && (code === undefined || code === 137)) {
-      const facts = await readExitState(this.#options.engine, this.#name)
-      code = facts?.ExitCode ?? code
-      this.#outOfMemory ||= facts?.OOMKilled ?? false
+      const state = await readExitState(this.#options.engine, this.#name)
+      code = state?.ExitCode ?? code
+      this.#outOfMemory ||= state?.OOMKilled ?? false
     }
     await resolveWithin(OUTPUT_TIMEOUT, this.#logs)
     if (this.#lifecycle.state === 'up') this.#end(exitOfContainer(this.#endFacts(code)))

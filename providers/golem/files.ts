@@ -91,8 +91,8 @@ async function withCopyFolder(
 }
 
 async function checkTransfer(result: Promise<Golem.Result>): Promise<void> {
-  const { result: how, message } = await result
-  if (how !== 'Ok') throw new CommandRefusedError(String(message ?? 'the transfer failed'))
+  const { result: outcome, message } = await result
+  if (outcome !== 'Ok') throw new CommandRefusedError(String(message ?? 'the transfer failed'))
 }
 
 /** Resolves with the output of the script, which ends with `=` and an exit code. */

@@ -201,9 +201,9 @@ export class GolemInstance implements Running {
   }
 
   #endAsStopped(): void {
-    const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
+    const detail = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
     if (this.#lifecycle.state !== 'ended')
-      this.#end({ reason: 'stopped', detail: `stopped${how}` }, false)
+      this.#end({ reason: 'stopped', detail: `stopped${detail}` }, false)
   }
 
   #endAsLost(detail: string): void {

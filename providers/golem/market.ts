@@ -83,17 +83,17 @@ export class GolemMarket {
   }
 
   /** @throws ManyhostError MANYHOST_START_FAILED */
-  async rent(wanted: GolemMachineRequest, signal: AbortSignal): Promise<RentedMachine> {
+  async rent(request: GolemMachineRequest, signal: AbortSignal): Promise<RentedMachine> {
     try {
       const open = await this.#whenOpen()
       this.#checkBudget(open)
-      const { offers } = await this.#demandFor(open, wanted)
+      const { offers } = await this.#demandFor(open, request)
       for (let tries = 1; ; tries++) {
-        const { proposal, agreement } = await this.#signAgreement(open, offers, wanted, signal)
+        const { proposal, agreement } = await this.#signAgreement(open, offers, request, signal)
         try {
-          return await this.#startMachine(open, proposal, agreement, wanted, signal)
+          return await this.#startMachine(open, proposal, agreement, request, signal)
         } catch (error) {
-          this.#costs.countAgreement(wanted.service, 'failed')
+          this.#costs.countAgreement(request.service, 'failed')
           if (signal.aborted || tries === MAX_TRIES) throw error
         }
       }
@@ -101,7 +101,7 @@ export class GolemMarket {
       if (cause instanceof ManyhostError || signal.aborted) throw cause
       const why = `golem: ${explainGolemError(cause, this.key)}`
       // Without `cause`: it may hold the key, and a program may print it.
-      throw new ManyhostError('MANYHOST_START_FAILED', why, { service: wanted.service })
+      throw new ManyhostError('MANYHOST_START_FAILED', why, { service: request.service })
     }
   }
 
@@ -154,16 +154,16 @@ export class GolemMarket {
   }
 
   /** One demand for all instances that need the same machine. Offers to it are negotiated as they come. */
-  #demandFor(open: OpenMarket, wanted: GolemMachineRequest): Promise<GolemDemand> {
-    const { image, cpus, memory } = wanted
+  #demandFor(open: OpenMarket, request: GolemMachineRequest): Promise<GolemDemand> {
+    const { image, cpus, memory } = request
     const key = JSON.stringify([image, cpus, memory])
     const known = this.#demands.get(key)
     if (known) return known
-    const made = this.#publish(open, wanted, key)
-    this.#demands.set(key, made)
+    const demand = this.#publish(open, request, key)
+    this.#demands.set(key, demand)
     // If it could not be published, the next start tries again.
-    void made.catch(() => this.#demands.delete(key))
-    return made
+    void demand.catch(() => this.#demands.delete(key))
+    return demand
   }
 
   async #publish(

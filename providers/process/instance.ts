@@ -114,8 +114,8 @@ export class ProcessInstance implements Running {
       this.#scope.scan()
       if (grace > 0) this.#groups.signal('SIGTERM')
       void this.#groups.whenGone().then(() => {
-        const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
-        this.#end({ reason: 'stopped', detail: `stopped${how}` })
+        const detail = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
+        this.#end({ reason: 'stopped', detail: `stopped${detail}` })
       })
     }
     this.#stopDeadline.shorten(grace)

@@ -19,7 +19,7 @@ const CANCEL_TIMEOUT = 90_000
 const SILENCE_TIMEOUT = 8_000
 
 /** The pause between two looks at jobs that are ending, in ms. */
-const LEAVING_POLL_INTERVAL = 100
+const ENDING_POLL_INTERVAL = 100
 
 export interface SlurmJobEnd {
   readonly state: string
@@ -43,7 +43,7 @@ interface WatchedJobEntry {
   readonly id: string
   readonly setOver: (end: SlurmJobEnd) => void
   /** Called when nothing of the job runs any more. While it is COMPLETING, some of its processes may still run. */
-  readonly setLeft: (end: SlurmJobEnd) => void
+  readonly setGone: (end: SlurmJobEnd) => void
   numMisses: number
   /** Whether the job was seen to run. If it is pending after that, it was requeued. */
   hasRun: boolean
@@ -66,11 +66,11 @@ export class SlurmJobQueue {
 
   watch(id: string): WatchedSlurmJob {
     const over = deferred<SlurmJobEnd>()
-    const left = deferred<SlurmJobEnd>()
+    const gone = deferred<SlurmJobEnd>()
     const entry: WatchedJobEntry = {
       id,
       setOver: over.resolve,
-      setLeft: left.resolve,
+      setGone: gone.resolve,
       numMisses: 0,
       hasRun: false,
       isWanted: true,
@@ -81,17 +81,17 @@ export class SlurmJobQueue {
     void over.promise.then((end) => {
       seen ??= end
     })
-    let isLeft = false
+    let isGone = false
     // The reason is sure only when nothing of the job runs any more: before that Slurm only says COMPLETING.
-    void left.promise.then((end) => {
+    void gone.promise.then((end) => {
       seen = end
-      isLeft = true
+      isGone = true
     })
     const looked = async (): Promise<void> => {
       const deadline = now() + LOOK_TIMEOUT
       await this.#lookAgain()
-      while (seen && !isLeft && now() < deadline) {
-        await sleep(LEAVING_POLL_INTERVAL)
+      while (seen && !isGone && now() < deadline) {
+        await sleep(ENDING_POLL_INTERVAL)
         await this.#lookAgain()
       }
     }
@@ -100,11 +100,11 @@ export class SlurmJobQueue {
       id,
       over: over.promise,
       findEnd: async () => {
-        if (!isLeft) await resolveWithin(LOOK_TIMEOUT, looked())
+        if (!isGone) await resolveWithin(LOOK_TIMEOUT, looked())
         return seen
       },
       cancel: () => {
-        ending ??= this.#cancelAndWait(entry, left.promise)
+        ending ??= this.#cancelAndWait(entry, gone.promise)
         return ending
       },
     }
@@ -158,14 +158,14 @@ export class SlurmJobQueue {
 
   #removeEntry(entry: WatchedJobEntry, end: SlurmJobEnd): void {
     entry.setOver(end)
-    entry.setLeft(end)
+    entry.setGone(end)
     this.#entries.delete(entry.id)
     if (this.#entries.size > 0) return
     this.#timer?.clear()
     this.#timer = undefined
   }
 
-  async #cancelAndWait(entry: WatchedJobEntry, left: Promise<SlurmJobEnd>): Promise<boolean> {
+  async #cancelAndWait(entry: WatchedJobEntry, gone: Promise<SlurmJobEnd>): Promise<boolean> {
     if (!this.#entries.has(entry.id)) return true
     entry.isWanted = false
     await resolveWithin(SILENCE_TIMEOUT, this.#cancel([entry.id]))
@@ -175,7 +175,7 @@ export class SlurmJobQueue {
       // All jobs that are ending wait for the same looks.
       if (await resolveWithin(SILENCE_TIMEOUT, this.#look())) heard = now()
       if (now() - begun >= CANCEL_TIMEOUT || now() - heard >= SILENCE_TIMEOUT) break
-      await Promise.race([left, sleep(LEAVING_POLL_INTERVAL)])
+      await Promise.race([gone, sleep(ENDING_POLL_INTERVAL)])
     }
     return !this.#entries.has(entry.id)
   }

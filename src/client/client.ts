@@ -1,4 +1,4 @@
-/** `session.client()`: requests to virtual URLs, and to all others, with the conveniences that people expect. */
+/** The client of a session: sends requests to virtual URLs and to all other URLs. */
 import type { Dispatcher } from 'undici'
 import type { Cluster } from '../cluster/cluster.ts'
 import { describe } from '../core/describe.ts'
@@ -33,14 +33,14 @@ export interface ClientParts {
   readonly registry: ServiceRegistry<Cluster>
   readonly network: Dispatcher
   readonly ids: RequestIds
-  /** Why no request is taken any more, if so. */
+  /** Why no request is accepted any more; undefined if requests are accepted. */
   refusal(): ManyhostError | undefined
 }
 
 export interface ClientOptions extends RequestRouting {
   /** Sent with every request; a request's own header of the same name replaces it. */
   readonly headers?: HeadersLike
-  /** What relative URLs are relative to. */
+  /** The URL to which relative URLs are relative. */
   readonly baseUrl?: string | URL
   /** @default 'follow' */
   readonly redirect?: 'follow' | 'manual' | 'error'
@@ -50,7 +50,7 @@ export interface ClientOptions extends RequestRouting {
 
 const NO_OPTIONS: RequestOptions = {}
 
-/** A request under way to its answer, over redirects. */
+/** A call of `request` that is under way, over its redirects. */
 interface ClientCall {
   readonly options: RequestOptions
   readonly method: string
@@ -107,7 +107,7 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Sends a request. Resolves when the answer's head is there; no status throws by itself.
+   * Sends a request. Resolves when the head of the response is there, whatever its status is.
    * @throws ManyhostError see README's table of errors
    */
   request(
@@ -137,7 +137,7 @@ export class Client implements AsyncDisposable {
   #resolve(url: string | URL, query: QueryLike | undefined): string {
     const { baseUrl } = this.#options
     let text = typeof url === 'string' ? url : String(url)
-    // What cannot be resolved is no URL by itself either: `targetOf` says so.
+    // `parseTargetUrl` refuses a text that cannot be resolved.
     if (baseUrl !== undefined && URL.canParse(text, String(baseUrl))) {
       text = new URL(text, baseUrl).href
     }
@@ -154,7 +154,7 @@ export class Client implements AsyncDisposable {
     if (given > 1) {
       throw new ManyhostError(
         'MANYHOST_INVALID_OPTION',
-        'give one of json, form and body, not more',
+        'json, form and body exclude each other; give one of them',
       )
     }
     const flat = this.#mergedHeaders(headers)
@@ -278,7 +278,7 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  /** Takes no more requests; those under way end as they would. */
+  /** Refuses new requests. Requests that are under way go on. */
   async close(): Promise<void> {
     this.#closed = true
   }
@@ -288,7 +288,7 @@ export class Client implements AsyncDisposable {
   }
 }
 
-/** Appends to what query there is, which is left as it was written. */
+/** Appends parameters to the query of a URL, which is left as it was written. */
 function withQuery(url: string, query: QueryLike): string {
   const pairs =
     query instanceof URLSearchParams ? query : toPairs('query', query as Record<string, unknown>)
@@ -302,7 +302,7 @@ function withQuery(url: string, query: QueryLike): string {
   return `${base}${joint}${added}${rest}`
 }
 
-/** Shared by all requests that have none: nobody appends to it. */
+/** Shared by all requests without headers. Must not be changed. */
 const NO_HEADERS: string[] = []
 
 function hasHeader(flat: readonly string[], lowerCaseName: string): boolean {
@@ -326,7 +326,7 @@ function toPairs(
   return pairs
 }
 
-/** What has a text of its own; `[object Object]` is none. */
+/** The text of a value. `[object Object]` is refused. */
 function parameterToText(where: string, name: string, value: object | string | number): string {
   if (typeof value === 'string' || typeof value === 'number') return String(value)
   if (typeof value === 'object') {
@@ -356,35 +356,35 @@ function stringifyJson(json: unknown): string {
   throw new ManyhostError('MANYHOST_INVALID_OPTION', `json: JSON has no ${typeof json}`)
 }
 
-/** Gives up with the signal; the function that is returned ends that. */
+/** Cancels the request when the signal is aborted. @returns a function that removes the listener */
 function cancelOnAbort(signal: AbortSignal, control: ResponseControl): () => void {
   let fired = false
   const onAbort = (): void => {
     fired = true
     control.cancel(abortError(signal))
   }
-  // A function of the user that was called on the way, as `fairness`, may have given it up already.
+  // A function of the user that was called meanwhile, such as `fairness`, may have aborted the signal already.
   if (signal.aborted) onAbort()
   else signal.addEventListener('abort', onAbort, { once: true })
   return () => {
-    // It is off the list by itself then; to look for it would cost as much as all the others that hang on the signal.
+    // A listener that has fired is removed already. Searching for it would cost time with each other listener of the signal.
     if (!fired) signal.removeEventListener('abort', onAbort)
   }
 }
 
 function abortError(signal: AbortSignal): ManyhostError {
   const { reason } = signal
-  // AbortSignal.timeout() says so by the name of its reason; callers tell the two apart by name.
+  // The reason of AbortSignal.timeout() is named TimeoutError, and callers tell the two errors apart by name.
   const code = isTimeoutReason(reason) ? 'MANYHOST_TIMEOUT' : 'MANYHOST_ABORTED'
   const make = (): ManyhostError =>
     new ManyhostError(code, `the caller gave the request up: ${describeError(reason)}`, {
       cause: reason,
     })
-  // Where the reason says who gave it up, a second stack would only be most of the cost.
+  // The reason has a stack already. A second stack would be most of the cost.
   return reason instanceof Error ? createWithoutStack(make) : make()
 }
 
-/** Anything may be a reason, also an object whose getters throw. */
+/** A reason may be any value, also an object whose getters throw. */
 function isTimeoutReason(reason: unknown): boolean {
   try {
     return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'

@@ -1,4 +1,4 @@
-/** A request to a URL that is nobody's virtual URL: to the real network, as it would go without a session. */
+/** A request to a URL that is no virtual URL. It goes to the real network, as it would without a session. */
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { isCompleteDespiteError } from '../core/connector.ts'
@@ -41,7 +41,7 @@ class NetworkRequest implements ResponseControl, Dispatcher.DispatchHandler {
   readonly #origin: string
   #controller: Dispatcher.DispatchController | undefined
   #cancelled: Error | undefined
-  /** Of the answer whose head has come; 0 before that. */
+  /** The status of the response; 0 before its head has come. */
   #status = 0
   readonly #timer: Timer | undefined
 

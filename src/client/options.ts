@@ -3,7 +3,7 @@ import { checkOptions, rule, whole } from '../core/options.ts'
 import type { HeadersLike } from '../dispatch/request-input.ts'
 import { ROUTING_RULES } from '../dispatch/routing.ts'
 
-/** Every option of `session.client`. README's table is held against this one by a test. */
+/** Every option of `session.client`. A test compares README's table with this one. */
 export const CLIENT_RULES = {
   ...ROUTING_RULES,
   headers: rule<HeadersLike>('headers by name, or pairs', undefined, (value) =>
@@ -22,7 +22,7 @@ export const CLIENT_RULES = {
 
 const anyValue = rule<unknown>('anything', undefined, (value) => value)
 
-/** Every option of a request. README's table is held against this one by a test. */
+/** Every option of a request. A test compares README's table with this one. */
 export const REQUEST_RULES = {
   ...ROUTING_RULES,
   json: anyValue,
@@ -41,7 +41,7 @@ export const REQUEST_RULES = {
   maxRedirects: CLIENT_RULES.maxRedirects,
 } as const
 
-/** By its looks: signals of other realms and of polyfills will do. */
+/** Checks by properties, so that signals of other realms and of polyfills are accepted. */
 function isSignal(value: unknown): value is AbortSignal {
   return (
     typeof value === 'object' &&

@@ -1,4 +1,4 @@
-/** Where a redirect leads, and what of the request goes along (WHATWG Fetch, "HTTP-redirect fetch"). */
+/** The next request after a redirect (WHATWG Fetch, "HTTP-redirect fetch"). */
 
 import type { Dispatcher } from 'undici'
 import { ManyhostError } from '../core/errors.ts'
@@ -23,11 +23,11 @@ const CONTENT_HEADERS = new Set([
   'content-encoding',
   'content-language',
 ])
-/** Meant for the origin that the caller named, nobody else. */
+/** These are meant for the origin that the caller named, and must not go to another one. */
 const CREDENTIAL_HEADERS = new Set(['authorization', 'cookie', 'proxy-authorization', 'host'])
 
 /**
- * The next request, or undefined where the answer is to be handed over as it is.
+ * The next request; undefined if the response is no redirect, and goes to the caller as it is.
  * @throws ManyhostError MANYHOST_REDIRECT
  */
 export function nextRedirect(
@@ -62,8 +62,8 @@ export function nextRedirect(
 }
 
 /**
- * Lets the body of a redirect pass, which is for nobody, so that its slot comes back. One that is long or does not end is cut
- * off, and its connection with it.
+ * Reads the body of a redirect and drops it, so that its slot becomes free. A body that is long or does not end is cut off, and
+ * its connection with it.
  */
 export function discardBody(reader: ResponseReader): void {
   const drain = new BodyDrain(() => reader.control?.cancel(longBodyError()))
@@ -73,7 +73,7 @@ export function discardBody(reader: ResponseReader): void {
 }
 
 /**
- * The same for `fetch`, which leaves the body of a redirect that it follows unread: to its handler, a redirect ends with its
+ * The same for `fetch`, which does not read the body of a redirect that it follows. For its handler, a redirect ends with the
  * head.
  */
 export const discardRedirectBodies: Dispatcher.DispatcherComposeInterceptor =
@@ -82,7 +82,7 @@ export const discardRedirectBodies: Dispatcher.DispatcherComposeInterceptor =
 
 class RedirectHeadHandler implements Dispatcher.DispatchHandler {
   readonly #handler: Dispatcher.DispatchHandler
-  /** Of the body of a redirect, whose head the handler has. */
+  /** Set while the body of a redirect is dropped. The handler has got its head. */
   #drain: BodyDrain | undefined
 
   constructor(handler: Dispatcher.DispatchHandler) {
@@ -130,7 +130,7 @@ function longBodyError(): ManyhostError {
   return new ManyhostError('MANYHOST_ABORTED', 'a redirect with a long body')
 }
 
-/** Streams are read once; text, bytes, forms and functions can be sent as often as need be. */
+/** Whether a body cannot be sent again. A stream is read once; text, bytes, forms and functions can be sent again. */
 function isConsumed(given: unknown, { body }: PreparedBody): boolean {
   if (body === null || typeof body === 'string' || body instanceof Uint8Array) return false
   return !(typeof given === 'function' || given instanceof Blob || given instanceof FormData)
@@ -139,10 +139,10 @@ function isConsumed(given: unknown, { body }: PreparedBody): boolean {
 function resolveLocation(location: string, base: string): URL {
   let url: URL
   try {
-    // The bytes of a header are latin1 to us; those of a Location are UTF-8 by practice.
+    // Header fields are read as latin1, but servers send a Location in UTF-8.
     url = new URL(Buffer.from(location, 'latin1').toString('utf8'), base)
   } catch {
-    throw redirectError(base, `redirects to ${JSON.stringify(location)}, which is no URL`)
+    throw redirectError(base, `redirects to ${JSON.stringify(location)}, which is not a URL`)
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
     throw redirectError(base, `redirects to ${url.href}, which is neither http nor https`)

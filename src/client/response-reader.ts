@@ -1,15 +1,15 @@
-/** Takes in an answer for the client: keeps chunks until somebody reads them, and holds the instance back meanwhile. */
+/** Receives a response for the client. Keeps its chunks until they are read, and lets the instance pause meanwhile. */
 import type { Duplex } from 'node:stream'
 import type { Exchange, RawHeaders, ResponseSink } from '../dispatch/exchange.ts'
 
-/** What steers an answer that is under way: an exchange of a service, or a request to the network. */
+/** Controls a response that is under way: an exchange of a service, or a request to the network. */
 export interface ResponseControl {
   cancel(reason: Error): void
   pause(): void
   resume(): void
 }
 
-/** Bytes that may wait unread before the instance is asked to pause. */
+/** Unread bytes from which on the instance is asked to pause. */
 const MAX_UNREAD_BYTES = 65_536
 
 export interface ResponseConsumer {
@@ -18,7 +18,7 @@ export interface ResponseConsumer {
   error(error: Error): void
 }
 
-/** Shared by all that have none yet: a request that waits is to cost little. */
+/** Shared by all responses without a chunk, so that a request that waits costs little memory. */
 const NO_CHUNKS: Buffer[] = []
 
 export class ResponseReader implements ResponseSink {
@@ -30,18 +30,18 @@ export class ResponseReader implements ResponseSink {
   exchange: Exchange | undefined
   error: Error | undefined
   ended = false
-  /** Whether all of the body follows the head at once. */
+  /** Whether the whole body was there with the head. */
   whole = false
   chunks: Buffer[] = NO_CHUNKS
   control: ResponseControl | undefined
   #unreadBytes = 0
   #paused = false
   #consumer: ResponseConsumer | undefined
-  /** Called once when nothing more will come. */
+  /** Called once, when the response has ended. */
   onDone: (() => void) | undefined
   /**
-   * Both until the head is there, and not longer: through them an answer under way would hold the promise of its
-   * response, and the response could never be found abandoned.
+   * Both are kept only until the head is there. Otherwise the response under way would hold its promise through them, and a
+   * `Response` that the caller has dropped could never be garbage-collected, which cancels it.
    */
   #onHead: ((reader: ResponseReader) => void) | undefined
   #onError: ((error: Error) => void) | undefined
@@ -51,7 +51,7 @@ export class ResponseReader implements ResponseSink {
     this.#onError = onError
   }
 
-  /** Gives all that is there, and then all that comes, to `consumer`. */
+  /** Gives the chunks that are there, and then those that come, to `consumer`. */
   read(consumer: ResponseConsumer): void {
     const { chunks } = this
     this.chunks = NO_CHUNKS
@@ -105,7 +105,7 @@ export class ResponseReader implements ResponseSink {
     this.#consumer?.end()
   }
 
-  /** The client asks for no upgrades; a server that does one unasked is not understood. */
+  /** The client never asks for an upgrade, so a server that switches protocols breaks the protocol. */
   onUpgrade(_status: number, _headers: RawHeaders, socket: Duplex): void {
     socket.destroy()
     this.onError(new Error('the server switched protocols unasked'))

@@ -1,4 +1,4 @@
-/** What the client answers with: what its users use of the web's `Response`, without what makes that slow. */
+/** The response of a request: the commonly used part of the web's `Response`, without what makes that slow. */
 import { Readable } from 'node:stream'
 import { type AttemptReport, ManyhostError } from '../core/errors.ts'
 import { rawHeader, rawPairs } from '../dispatch/raw-headers.ts'
@@ -6,23 +6,23 @@ import type { ResponseReader } from './response-reader.ts'
 
 const { isDisturbed } = Readable
 
-/** What one request went through. Durations in milliseconds. */
+/** The course of one request. Durations in milliseconds. */
 export interface Timing {
-  /** In the queue, over all attempts. */
+  /** Time in the queue, over all attempts. */
   readonly queued: number
-  /** From the call to the answer's head. */
+  /** Time from the call to the head of the response. */
   readonly firstByte: number
-  /** Attempts that failed, and the one that was answered. */
+  /** The attempts that failed, then the one that was answered. */
   readonly attempts: readonly AttemptReport[]
   /** Id of the instance that answered. */
   readonly instance: string
 }
 
-/** Cancels answers that were thrown away unread: each would hold a place of its instance for ever. */
+/** Cancels responses that were dropped unread. Each of them would hold a slot of its instance for ever. */
 const abandoned = new FinalizationRegistry<ResponseReader>((reader) => {
   if (!reader.ended) {
     reader.control?.cancel(
-      new ManyhostError('MANYHOST_ABORTED', 'the response was not read, and dropped'),
+      new ManyhostError('MANYHOST_ABORTED', 'the response was dropped without being read'),
     )
   }
 })
@@ -63,18 +63,18 @@ export class Response {
     return this.#headers
   }
 
-  /** Headers after the body; undefined until it has ended. */
+  /** The trailers: header fields after the body. Undefined until the body has ended. */
   get trailers(): Headers | undefined {
     const { trailers } = this.#reader
     return trailers && new Headers(rawPairs(trailers))
   }
 
-  /** Name and value pairs as on the wire: order, case and repetition kept. */
+  /** Names and values as they were sent, with their order, case and repetitions. */
   get rawHeaders(): [string, string][] {
     return rawPairs(this.#reader.headers)
   }
 
-  /** What the request went through; undefined for one that went to the network. */
+  /** The course of the request; undefined if it went to the network. */
   get timing(): Timing | undefined {
     const { exchange } = this.#reader
     if (!exchange) return undefined
@@ -91,14 +91,14 @@ export class Response {
     return stream ? stream.locked || isDisturbed(stream as unknown as Readable) : false
   }
 
-  /** The body as a web stream; null where HTTP allows none. */
+  /** The body as a web stream; null if HTTP allows no body for the status. */
   get body(): ReadableStream<Uint8Array> | null {
     if (this.#stream === undefined) {
       const none = this.status === 204 || this.status === 304
       if (this.#used && !none) return createUsedStream()
       this.#stream = none ? null : createBodyStream(this.#reader)
       if (this.#stream) {
-        // The stream may outlive the response that it is from.
+        // The stream may be kept longer than this object.
         abandoned.unregister(this)
         if (!this.#reader.whole) abandoned.register(this.#stream, this.#reader, this.#reader)
       }
@@ -138,14 +138,14 @@ export class Response {
   }
 
   /**
-   * A second response with the same body. Reading one at its own pace keeps in memory what the other lacks.
+   * A second response with the same body. What one of them has read and the other has not is kept in memory.
    * @throws ManyhostError MANYHOST_BODY_USED
    */
   clone(): Response {
     if (this.bodyUsed) throw bodyUsedError()
     const { body } = this
     const copy = new Response(this.#reader, this.url, this.redirected)
-    // Neither ends the answer that both read when it is dropped.
+    // Dropping one of them must not cancel the response, as the other one may still be read.
     abandoned.unregister(copy)
     copy.#stream = null
     if (body) {
@@ -157,7 +157,7 @@ export class Response {
   }
 
   /**
-   * Throws for a status of 400 or above; answers itself otherwise.
+   * Throws for a status of 400 or above; otherwise returns this response.
    * @throws ManyhostError MANYHOST_BAD_STATUS
    */
   raiseForStatus(): this {
@@ -191,7 +191,7 @@ export class Response {
     })
   }
 
-  /** Whether a header has this value, without making an object of them all. @internal */
+  /** The value of a header field, without building `headers`. @internal */
   rawHeader(name: string): string | undefined {
     return rawHeader(this.#reader.headers, name)
   }
@@ -206,7 +206,7 @@ function decodeBodyText(bytes: Buffer): string {
   return bytes.toString('utf8', hasMark ? 3 : 0)
 }
 
-/** Bytes that may wait in the stream before the instance is asked to pause. */
+/** Bytes in the stream from which on the instance is asked to pause. */
 const MAX_STREAM_BYTES = 65_536
 
 function createBodyStream(reader: ResponseReader): ReadableStream<Uint8Array> {
@@ -216,7 +216,7 @@ function createBodyStream(reader: ResponseReader): ReadableStream<Uint8Array> {
       pull(controller) {
         if (started) return reader.resume()
         started = true
-        // From here on the answer under way holds the stream, and not the other way round.
+        // From here on the response under way holds the stream in memory, and not the other way round.
         abandoned.unregister(reader)
         reader.read({
           data: (chunk) => {
@@ -234,12 +234,12 @@ function createBodyStream(reader: ResponseReader): ReadableStream<Uint8Array> {
         reader.control?.cancel(new ManyhostError('MANYHOST_ABORTED', text, { cause: reason }))
       },
     },
-    // 0: nothing is pulled before somebody reads, so that a body that nobody reads can be told from one that is read.
+    // With 0 nothing is pulled before the stream is read, so that an unread body can be recognized.
     { highWaterMark: 0, size: (chunk) => chunk.byteLength },
   )
 }
 
-/** What `body` is once the body was read otherwise: who reads or sends it learns that it is used. */
+/** The value of `body` after the body was read by another method: a stream that is closed and empty. */
 function createUsedStream(): ReadableStream<Uint8Array> {
   const stream = new ReadableStream<Uint8Array>()
   void stream.cancel()

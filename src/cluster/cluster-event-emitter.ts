@@ -1,4 +1,4 @@
-/** What a cluster says of itself, as the session's events. Of what nobody listens to nothing is built. */
+/** Emits the events of a cluster. An event without a listener is not even built. */
 
 import type { ManyhostError } from '../core/errors.ts'
 import type {

@@ -1,6 +1,6 @@
 /**
- * One service at run time: its queue of requests, its instances, its size. The loop is dull: it reads the size, asks
- * `reconcile` what to do, and does it; it runs at each tick, and at once when something happened.
+ * A service at run time: its request queue, its instances, its size. The loop is simple: it reads the size, asks `reconcile`
+ * for a plan, and carries the plan out. It runs at each tick, and soon after each event.
  */
 
 import { ManyhostError } from '../core/errors.ts'
@@ -21,9 +21,9 @@ import { reconcile } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 import type { StartHistory } from './start-history.ts'
 
-/** Least time between two reads of a size that the queue asks for, in ms. */
+/** Milliseconds between two reads of the size that changes of the queue cause. */
 const MIN_READ_INTERVAL = 20
-/** How often the quantiles forget half of what they know, in ms. */
+/** Milliseconds between two decays of the quantiles, which halve the weight of older values. */
 const DECAY_INTERVAL = 30_000
 
 export class Cluster implements SizedCluster {
@@ -31,7 +31,7 @@ export class Cluster implements SizedCluster {
   readonly minSize: number
   readonly maxSize: number
   readonly concurrency: number
-  /** Requests that wait. */
+  /** Requests that wait for a slot. */
   readonly requestQueue: {
     readonly size: number
     readonly isEmpty: boolean
@@ -59,7 +59,7 @@ export class Cluster implements SizedCluster {
   #lastDecayAt = now()
   #closing: Promise<void> | undefined
   #closed = false
-  /** When it last had a request, on the clock of `now()`. */
+  /** When the cluster last had a request, on the clock of `now()`. @internal */
   lastBusy = now()
 
   constructor(
@@ -133,22 +133,22 @@ export class Cluster implements SizedCluster {
     return this.#reader.size
   }
 
-  /** Instances that are not at their end yet. */
+  /** Instances that have neither stopped nor failed. */
   get instances(): readonly Instance[] {
     return this.#instances.all
   }
 
-  /** Requests that an instance serves now. */
+  /** Requests that instances serve now. */
   get inFlight(): number {
     return this.#dispatch.queue.inFlight
   }
 
-  /** Why the service refuses requests (`onStop: 'raise'`), if it does. */
+  /** Why the service refuses requests (`onStop`), or why the last start failed. */
   get failure(): ManyhostError | undefined {
     return this.#failures.failure
   }
 
-  /** Counts and latencies of the requests; for the raw numbers behind metrics see `traffic`. */
+  /** Counts and latencies of the requests. */
   stats(): TrafficStats {
     return this.#dispatch.stats.read()
   }
@@ -167,7 +167,7 @@ export class Cluster implements SizedCluster {
     return this.#closed
   }
 
-  /** @internal Defaults for the client: limits on what is kept of a body. */
+  /** @internal The client reads the limits of bodies from it. */
   get settings(): ClusterSettings {
     return this.#settings
   }
@@ -177,7 +177,7 @@ export class Cluster implements SizedCluster {
   }
 
   /**
-   * Another size from now on: an integer, a function, a class, or an object that is read as a number.
+   * Sets the size: an integer, a function, a class, or an object that is read as a number.
    * @throws ManyhostError MANYHOST_INVALID_SIZE
    */
   setSize(size: SizeSpec<Cluster>): void {
@@ -190,8 +190,8 @@ export class Cluster implements SizedCluster {
   }
 
   /**
-   * Lets an instance end what it serves and stops it; another takes its place as far as one is wanted. False if there
-   * is no such instance.
+   * Lets an instance finish its requests and stops it. Another instance replaces it if one is wanted.
+   * @returns false if there is no such instance
    */
   drain(id: string): boolean {
     const instance = this.#instances.get(id)
@@ -199,7 +199,7 @@ export class Cluster implements SizedCluster {
     return instance !== undefined
   }
 
-  /** Instances beyond its size, while one replaces another. @internal */
+  /** Instances beyond the size, while one instance replaces another. @internal */
   get extraInstances(): number {
     return this.#extraInstances
   }
@@ -209,20 +209,20 @@ export class Cluster implements SizedCluster {
     this.requestReconcile()
   }
 
-  /** What the session's budget leaves it. */
+  /** Sets how many instances the session's budget leaves to this cluster. @internal */
   setAllowance(instances: number): void {
     this.#allowance = instances
     this.requestReconcile()
   }
 
-  /** `3 wanted, 1 ready, 2 starting; last start failed: ...` */
+  /** The state as text: `3 wanted, 1 ready, 2 starting; the last failure: ...` */
   describeState(): string {
     const { failure } = this
     const wanted = `${this.#effectiveSize()} wanted, ${this.#instances}`
     return failure ? `${wanted}; the last failure: ${failure.message}` : wanted
   }
 
-  /** Runs the loop soon: once, however often it is asked in one turn. */
+  /** Runs the loop soon, and only once for all calls of one turn. @internal */
   requestReconcile(): void {
     if (this.#isReconcileScheduled || this.#closed) return
     this.#isReconcileScheduled = true
@@ -240,7 +240,7 @@ export class Cluster implements SizedCluster {
     }
     if (!this.#dispatch.isIdle) this.lastBusy = now()
     this.#applyDecision(this.#failures.checkStalled())
-    // What it has to serve may have changed without anybody having had to wait.
+    // The load may have changed although no request had to wait.
     this.#onDemandChange()
     this.requestReconcile()
   }
@@ -294,7 +294,7 @@ export class Cluster implements SizedCluster {
     this.#scheduleBackoffEnd(at)
   }
 
-  /** By the same clock as the plan: it may have become time since, and nobody else would look again. */
+  /** Uses the same time as the plan. The backoff may have ended since, and then nothing else would run the loop again. */
   #scheduleBackoffEnd(at: number): void {
     const wait = this.starts.nextStartAt - at
     if (wait <= 0 || this.#backoffTimer) return
@@ -338,7 +338,7 @@ export class Cluster implements SizedCluster {
     this.#dispatch.resize(this.#instances.targets())
   }
 
-  /** Instances and load, for the session's budget. */
+  /** Instances and load, for the session's budget. @internal */
   get demand(): { wanted: number; running: number; held: number; load: number } {
     return {
       wanted: this.#failures.effectiveSize(this.#reader.size),
@@ -349,8 +349,8 @@ export class Cluster implements SizedCluster {
   }
 
   /**
-   * No new request from now on; running and waiting ones end, and the instances stop. With `force`, or when `timeout`
-   * is over, what is left ends with an error. Resolves when nothing is left. Idempotent; a later `force` is heeded.
+   * Refuses new requests, lets running and waiting requests end, and stops the instances. With `force`, or after `timeout`,
+   * the requests that are left fail. Resolves when nothing is left. Idempotent; a later call with `force` takes effect.
    */
   close(options: CloseOptions = {}): Promise<void> {
     const text = `${this.url}: the service is closed`
@@ -377,9 +377,9 @@ export class Cluster implements SizedCluster {
     this.#events.emitCluster('closed', 0)
   }
 
-  /** Lets what runs and waits come to its end. Who waits for an instance that will not come is told at once. */
+  /** Waits until no request runs or waits, or until requests wait only for instances that will not come. */
   async #waitForRequests(timeout: number): Promise<void> {
-    // Who waits may have come a moment ago, and the size not have seen it.
+    // A request may have come since the last read of the size, and the size may depend on it.
     this.#read()
     const isServed = (): boolean => this.#effectiveSize() > 0 && this.starts.failure === undefined
     const isOver = (): boolean =>

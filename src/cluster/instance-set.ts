@@ -1,4 +1,4 @@
-/** The instances of one service, from their making until nothing of them is left. What is wanted, the cluster knows. */
+/** The instances of one service, from their creation until nothing of them is left. */
 
 import type { InstanceState } from '../core/events.ts'
 import type { Target } from '../dispatch/target.ts'
@@ -9,11 +9,11 @@ import type { ReconcilePlan } from './reconcile.ts'
 import type { ClusterSettings } from './settings.ts'
 
 export interface InstanceSetEvents {
-  /** An instance was made (`from` is undefined then), or came into another state. */
+  /** An instance was created (then `from` is undefined), or has changed its state. */
   onState(instance: Instance, from: InstanceState | undefined, reason: string): void
-  /** The places of an instance changed. */
+  /** The slots of an instance have changed. */
   onSlots(): void
-  /** Nothing of an ended instance is left. */
+  /** An instance has ended, and nothing of it is left. */
   onGone(): void
 }
 
@@ -23,7 +23,7 @@ export class InstanceSet {
   readonly #newId: () => string
   readonly #events: InstanceSetEvents
   readonly #instances = new Map<string, Instance>()
-  /** Failed ones of which something may still run. */
+  /** Instances that have failed or stopped, and of which something may still run. */
   readonly #endingInstances = new Set<Instance>()
   #isEnding = false
 
@@ -39,39 +39,39 @@ export class InstanceSet {
     this.#events = events
   }
 
-  /** Those that are not at their end yet, oldest first. */
+  /** Instances that have neither stopped nor failed, oldest first. */
   get all(): readonly Instance[] {
     return [...this.#instances.values()]
   }
 
-  /** How many take up room: those that live, drain, or are being cleared away. */
+  /** Instances that count against limits: those that live, drain, or have ended but are not gone yet. */
   get heldCount(): number {
     return this.#instances.size + this.#endingInstances.size
   }
 
-  /** How many serve, or may come to. */
+  /** Instances that serve requests, or may do so later. */
   get liveCount(): number {
     let live = 0
     for (const { state } of this.#instances.values()) if (isLive(state)) live++
     return live
   }
 
-  /** Whether one of them has come up and is no goner yet. */
+  /** Whether an instance is up: it has been ready, and is not about to end. */
   get isUp(): boolean {
     return this.all.some(({ state }) => isUp(state))
   }
 
-  /** Whether one that came up after `since`, on the clock of `now()`, has proved to be of use. */
+  /** Whether an instance that became ready after `since`, on the clock of `now()`, has started well. */
   hasProvenSince(since: number): boolean {
     return this.all.some((instance) => instance.readyAt > since && instance.isProven)
   }
 
-  /** By its id, which is its target's as well. */
+  /** An instance by its id, which is the id of its target as well. */
   get(id: string): Instance | undefined {
     return this.#instances.get(id)
   }
 
-  /** What takes requests now. */
+  /** The targets of instances that take requests now. */
   targets(): Target[] {
     const targets: Target[] = []
     for (const { target, state } of this.#instances.values()) {
@@ -89,7 +89,7 @@ export class InstanceSet {
   }
 
   applyPlan(plan: ReconcilePlan): void {
-    // Each step tells of itself, and a listener may end all of them: nothing more is started then.
+    // Each step emits events, and a listener may close the cluster. Then nothing more is started.
     for (const id of plan.cancel) this.#instances.get(id)?.drain('not wanted any more')
     for (const id of plan.drain) this.#instances.get(id)?.drain('scaled down')
     for (const id of plan.start) void this.#instances.get(id)?.start()
@@ -121,7 +121,7 @@ export class InstanceSet {
     this.#events.onState(instance, from, reason)
   }
 
-  /** Takes away from every instance what it serves. */
+  /** Takes the requests away from every instance. */
   interrupt(error: Error): void {
     for (const { target } of this.#instances.values()) {
       if (!target) continue
@@ -130,7 +130,7 @@ export class InstanceSet {
     }
   }
 
-  /** Makes no more, and stops all, politely where they have nothing to serve; resolves when nothing is left. */
+  /** Creates no more instances and stops all: by force if they still serve requests. Resolves when nothing is left. */
   async end(reason: string, force: boolean): Promise<void> {
     this.#isEnding = true
     for (const instance of this.all) {

@@ -1,6 +1,25 @@
 /**
- * One instance from its making to its end. It is the only writer of its state, keeps to the table in `lifecycle.ts`
- * and says each transition once. What it is for is decided in `cluster.ts`; here it starts, is watched, and stops.
+ * One instance, from its creation to its end. It is the only writer of its state, follows the table in `lifecycle.ts`, and
+ * reports each transition once. The cluster decides what an instance is for; here it starts, is watched, and stops.
+ *
+ * The state after a call or an event, by the state before; `-` for no change. `failed` and `stopped` are final.
+ *
+ * | call or event           | pending  | starting            | ready               | unready             | draining            |
+ * | ----------------------- | -------- | ------------------- | ------------------- | ------------------- | ------------------- |
+ * | start()                 | starting | -                   | -                   | -                   | -                   |
+ * | start succeeds          |          | ready               |                     |                     | -                   |
+ * | start fails, or is late |          | failed              |                     |                     | stopped             |
+ * | its process ends        |          | failed              | failed              | failed              | stopped             |
+ * | checkConnection() fails | -        | -                   | unready             | -                   | -                   |
+ * | eject()                 | -        | -                   | unready, or failed  | -                   | -                   |
+ * | probes pass             |          |                     |                     | ready               | -                   |
+ * | probes fail             |          |                     |                     | failed              | -                   |
+ * | health checks fail      |          |                     | unready             | failed              | failed              |
+ * | a health check passes   |          |                     | -                   | ready               | -                   |
+ * | fail()                  | failed   | failed              | failed              | failed              | failed              |
+ * | drain()                 | stopped  | draining, stopped   | draining, stopped   | draining, stopped   | -                   |
+ * | onDrained()             | -        | -                   | -                   | -                   | stopped             |
+ * | kill()                  | stopped  | draining, stopped   | draining, stopped   | draining, stopped   | stopped             |
  */
 
 import { settleOrAbort } from '../core/abort.ts'
@@ -13,35 +32,43 @@ import type { Exit, Running } from '../core/provider.ts'
 import { waitForExit } from '../core/provider-checks.ts'
 import { after, every, now, resolveWithin, sleep, type Timer, wallClock } from '../core/time.ts'
 import { Target } from '../dispatch/target.ts'
+import { EjectionCounter } from './ejection-counter.ts'
+import {
+  type InstanceErrorCode,
+  type InstanceErrorContext,
+  instanceFailedError,
+  startFailedError,
+} from './instance-errors.ts'
 import { canTransition } from './lifecycle.ts'
 import {
   type HealthChecks,
   httpProbe,
   probeConnection,
+  probeInstance,
   startHealthChecks,
   waitUntilInstanceReady,
 } from './probe.ts'
-import type { ProviderCalls } from './provider-calls.ts'
+import { type ProviderCalls, tlsServerName } from './provider-calls.ts'
 import type { ClusterSettings } from './settings.ts'
 
-/** What an instance tells its cluster. */
+/** What an instance reports to its cluster. */
 export interface InstanceEvents {
   onState(from: InstanceState, reason: string): void
-  /** It has more places than before. */
+  /** The number of its free slots may have changed. */
   onSlots(): void
 }
 
 /** Characters of its output that an instance keeps. */
 const MAX_OUTPUT_LENGTH = 65_536
-/** Probes after an ejection, and ejections in a row with nothing served between, before an instance is given up. */
+/** Probes after an ejection, and ejections in a row without a served request between them, before an instance fails. */
 const MAX_REJOIN_PROBES = 6
 /** Milliseconds between two such probes. */
 const REJOIN_BACKOFF = { min: 10, max: 2_000 }
-/** How long the answer to such a probe may take, in ms. */
+/** Milliseconds that the response to such a probe may take. */
 const PROBE_TIMEOUT = 1_000
-/** How much longer than its grace a provider may take for a stop before nobody waits for it any more, in ms. */
+/** Milliseconds that a provider may take for a stop beyond its grace. After that nothing waits for it any more. */
 const STOP_TIMEOUT_EXTRA = 10_000
-/** One that lived for so long after it became ready has not failed to start, even if it served nothing, in ms. */
+/** Milliseconds after which a ready instance counts as started well, even if it has served nothing. */
 const MIN_LIFETIME = 1_000
 
 export class Instance {
@@ -52,28 +79,25 @@ export class Instance {
   readonly output = new OutputTail(MAX_OUTPUT_LENGTH)
   #state: InstanceState = 'pending'
   target: Target | undefined
-  /** When it became ready, on the clock of `now()`. */
+  /** When it became ready, on the clock of `now()`; 0 before that. @internal */
   readyAt = 0
-  /** Milliseconds from the start of its start to ready. */
+  /** Milliseconds from the call of `start` until it was ready. @internal */
   startDuration = 0
-  /** Why it ended. */
+  /** Why it failed. */
   failure: ManyhostError | undefined
   readonly #settings: ClusterSettings
   readonly #providerCalls: ProviderCalls
   readonly #events: InstanceEvents
   readonly #ending = new AbortController()
   readonly #gone: Deferred<void> = deferred()
-  /** What the provider answers with: it may come to run after its start was given up. */
+  /** The answer of the provider. An instance may begin to run after its start was given up. */
   #starting: Promise<Running> | undefined
   #running: Running | undefined
   #healthChecks: HealthChecks | undefined
   #rampTimer: Timer | undefined
   #drainTimer: Timer | undefined
-  /** Ejections in a row. */
-  #consecutiveEjections = 0
-  /** What it had served when it was ejected last. */
-  #servedAtEjection = 0
-  /** Probes decide whether it is ready, not its health check. */
+  readonly #ejections = new EjectionCounter()
+  /** While this is true, probes decide whether it is ready, and the health checks do not. */
   #isRejoining = false
 
   constructor(id: string, settings: ClusterSettings, calls: ProviderCalls, events: InstanceEvents) {
@@ -88,23 +112,23 @@ export class Instance {
     return this.#state
   }
 
-  /** Resolves when it has ended and nothing of it is left. */
+  /** Resolves when the instance has ended and nothing of it is left. @internal */
   get gone(): Promise<void> {
     return this.#gone.promise
   }
 
-  /** Requests that it serves now. */
+  /** Requests that the instance serves now. */
   get inFlight(): number {
     return this.target?.inFlight ?? 0
   }
 
-  /** Whether it came up in earnest: it has served something, or lived for a while. */
+  /** Whether its start was a success: it has served a request, or has been ready for a while. */
   get isProven(): boolean {
     if (!this.target) return false
     return this.target.served > 0 || now() - this.readyAt >= MIN_LIFETIME
   }
 
-  /** Where it listens. */
+  /** Where the instance listens, if its provider says so. */
   get address(): string | undefined {
     return this.#running?.address
   }
@@ -118,7 +142,7 @@ export class Instance {
     return true
   }
 
-  /** Starts it, and resolves when it is ready or has ended. Never rejects. */
+  /** Starts the instance. Resolves when it is ready or has ended; never rejects. */
   async start(): Promise<void> {
     const begun = now()
     if (!this.#transition('starting')) return
@@ -134,7 +158,7 @@ export class Instance {
       await waitUntilInstanceReady(this.#running, { path: ready, signal }, (error) => {
         lastTry = error
       })
-      // It may have been given up in the same turn in which it became ready.
+      // The start may have been given up in the same turn in which the instance became ready.
       signal.throwIfAborted()
       this.startDuration = now() - begun
       this.#onReady(this.#running)
@@ -148,7 +172,7 @@ export class Instance {
   }
 
   async #requestStart(signal: AbortSignal): Promise<Running> {
-    // Not at once: what the provider does meanwhile may end this instance, and what comes of the start is known then.
+    // In a later turn, so that `#starting` is set before the provider is called: the provider may end this instance.
     await undefined
     signal.throwIfAborted()
     const onOutput = (chunk: string): void => this.output.append(String(chunk))
@@ -164,18 +188,8 @@ export class Instance {
   }
 
   #failStart(thrown: unknown, lastTry: unknown): void {
-    const { url } = this.#settings
-    const error = asError(thrown)
-    const tried = lastTry && isStartTimeout(error) ? `; last try: ${describeError(lastTry)}` : ''
-    const output = this.output.lastLines(20)
-    const code = isStartTimeout(error) ? 'MANYHOST_START_TIMEOUT' : 'MANYHOST_START_FAILED'
-    const what = `${url}: ${this.id} could not be started: ${describeError(error)}${tried}`
-    this.failure = new ManyhostError(code, output ? `${what}\n${output}` : what, {
-      cause: error,
-      service: url,
-      output: this.output.text(),
-    })
-    this.#transition('failed', describeError(error))
+    this.failure = startFailedError(this.#errorContext, thrown, lastTry)
+    this.#transition('failed', describeError(asError(thrown)))
   }
 
   #onReady(running: Running): void {
@@ -217,8 +231,8 @@ export class Instance {
   }
 
   /**
-   * A connection to it broke. Until one knock has shown that it is still there it gets no request: those that are sent
-   * again would else be given to the place that has just become free, on the instance that has just died.
+   * Checks an instance to which a connection broke. Until the check has passed it gets no request. Otherwise a request that
+   * is sent again would get the slot that has just become free, on the instance that has just died.
    */
   async checkConnection(cause: Error): Promise<void> {
     const { target } = this
@@ -232,39 +246,34 @@ export class Instance {
       this.eject(cause)
       return
     }
-    // Meanwhile it may have become unready, or have been asked to end.
+    // Its state may have changed during the check.
     if (this.state !== 'ready') return
     target.open = true
     this.#events.onSlots()
   }
 
-  /** Requests on it failed: it gets no more until a probe passes. What it serves, it may end. */
+  /** Takes an instance whose requests failed out of use until a probe passes. Requests that it serves go on. */
   eject(cause: Error): void {
     const why = `ejected: ${describeError(cause)}`
     const served = this.target?.served ?? 0
     if (!this.#transition('unready', why)) return
-    // They count in a row only while nothing is served between them.
-    this.#consecutiveEjections =
-      served > this.#servedAtEjection ? 1 : this.#consecutiveEjections + 1
-    this.#servedAtEjection = served
-    if (this.#consecutiveEjections <= MAX_REJOIN_PROBES) void this.#rejoin()
-    else
-      this.fail(
-        'MANYHOST_INSTANCE_UNHEALTHY',
-        `${why}, ${this.#consecutiveEjections} times in a row`,
-      )
+    const inARow = this.#ejections.record(served)
+    if (inARow <= MAX_REJOIN_PROBES) void this.#rejoin()
+    else this.fail('MANYHOST_INSTANCE_UNHEALTHY', `${why}, ${inARow} times in a row`)
   }
 
   async #rejoin(): Promise<void> {
     this.#isRejoining = true
+    const { health, ready } = this.#settings
+    const path = health?.path ?? ready
     let why = ''
     for (let tries = 0; tries < MAX_REJOIN_PROBES && this.#state === 'unready'; tries++) {
       // The first probe is sent at once. Each further probe, and each further ejection in a row, waits longer.
-      const failures = tries + this.#consecutiveEjections - 1
+      const failures = tries + this.#ejections.inARow - 1
       try {
         if (failures > 0)
           await sleep(exponentialDelay(failures, REJOIN_BACKOFF), this.#ending.signal)
-        await this.#probe()
+        await probeInstance(this.#running as Running, path, PROBE_TIMEOUT, this.#ending.signal)
         this.#isRejoining = false
         if (this.target) this.target.failures = 0
         this.#transition('ready', 'a probe passed')
@@ -274,7 +283,7 @@ export class Instance {
         why = describeError(error)
       }
     }
-    // Else it is on its way out already, and may end what it still serves.
+    // In another state it is about to end already, and may finish the requests that it serves.
     if (this.#state !== 'unready') return
     this.fail(
       'MANYHOST_INSTANCE_UNHEALTHY',
@@ -282,19 +291,10 @@ export class Instance {
     )
   }
 
-  async #probe(): Promise<void> {
-    const { health, ready } = this.#settings
-    const path = health?.path ?? ready
-    const running = this.#running as Running
-    const { signal } = this.#ending
-    await probeConnection(running, PROBE_TIMEOUT, signal)
-    if (path !== undefined) await httpProbe(running.dispatcher, path, PROBE_TIMEOUT, signal)
-  }
-
   #onExit(exit: Exit): void {
     const reason = exit.detail || exit.reason
     if (this.#state === 'draining') {
-      // Asked to end or not, what it still had is not served any more.
+      // The requests that it still had are not served any more.
       void this.kill(reason)
     } else if (this.#state === 'starting') {
       const text = `it ended before it was ready: ${reason}`
@@ -304,20 +304,15 @@ export class Instance {
     } else this.fail('MANYHOST_INSTANCE_ENDED', reason)
   }
 
-  /** It has failed: what it serves is taken away, and what runs of it is stopped by force. */
-  fail(code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY', reason: string): void {
-    const output = this.output.lastLines(20)
-    const what = `${this.#settings.url}: ${this.id} failed: ${reason}`
-    this.failure ??= new ManyhostError(code, output ? `${what}\n${output}` : what, {
-      service: this.#settings.url,
-      output: this.output.text(),
-    })
+  /** Makes the instance failed: its requests are taken away from it, and it is stopped by force. */
+  fail(code: InstanceErrorCode, reason: string): void {
+    this.failure ??= instanceFailedError(this.#errorContext, code, reason)
     if (!this.#transition('failed', reason)) return
     this.#abortActivity(this.#createError(code, reason))
     void this.#stop(0)
   }
 
-  /** Ends what it serves, as long as that may take, and then stops. See `gone`. */
+  /** Lets the instance finish its requests, for `drainTimeout` at most, and then stops it. See `gone`. */
   drain(reason: string): void {
     const from = this.#state
     if (from === 'pending') this.#stopPending(reason)
@@ -333,19 +328,19 @@ export class Instance {
     this.#drainTimer = after(drainTimeout, () => {
       const text = `${this.id} was taken away after ${drainTimeout} ms (drainTimeout)`
       this.target?.interrupt(this.#createError('MANYHOST_INSTANCE_ENDED', text))
-      // A tunnel gives its place back only when it has closed.
+      // A tunnel gives its slot back only when it has closed, so nothing else may call this.
       void this.onDrained()
     })
   }
 
-  /** The last request that it served while it drained has ended. */
+  /** Called when the last request of a draining instance has ended. */
   async onDrained(): Promise<void> {
     if (this.#state !== 'draining') return
     await this.#stop(this.#settings.stopGrace)
     this.#transition('stopped')
   }
 
-  /** Stops it at once, by force; what it serves is taken away. See `gone`. */
+  /** Stops the instance at once, by force; its requests are taken away from it. See `gone`. */
   async kill(reason: string): Promise<void> {
     if (this.#state === 'pending') return this.#stopPending(reason)
     this.#transition('draining', reason)
@@ -359,7 +354,7 @@ export class Instance {
     this.#gone.resolve()
   }
 
-  /** Nothing is begun any more, and what it serves is taken away. */
+  /** Ends its start, its checks and its timers, and takes its requests away. */
   #abortActivity(error: ManyhostError): void {
     this.#ending.abort(error)
     this.#clearTimers()
@@ -387,26 +382,17 @@ export class Instance {
   }
 
   async #stopRunning(grace: number): Promise<true> {
-    // A start that failed has left nothing; one that was given up may still come to run.
+    // A start that failed has left nothing behind. A start that was given up may still succeed.
     const running = this.#running ?? (await this.#starting?.catch(() => undefined))
     await running?.stop(grace)
     return true
   }
 
-  #createError(
-    code: 'MANYHOST_INSTANCE_ENDED' | 'MANYHOST_INSTANCE_UNHEALTHY',
-    text: string,
-  ): ManyhostError {
+  get #errorContext(): InstanceErrorContext {
+    return { id: this.id, service: this.#settings.url, output: this.output }
+  }
+
+  #createError(code: InstanceErrorCode, text: string): ManyhostError {
     return new ManyhostError(code, text, { service: this.#settings.url })
   }
-}
-
-/** The name that a server of `https://name:port` must prove to have. */
-function tlsServerName(address: string | undefined): string | undefined {
-  const isTls = typeof address === 'string' && address.startsWith('https:')
-  return isTls && URL.canParse(address) ? new URL(address).hostname : undefined
-}
-
-function isStartTimeout(error: Error): boolean {
-  return error instanceof ManyhostError && error.code === 'MANYHOST_START_TIMEOUT'
 }

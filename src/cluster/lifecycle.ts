@@ -1,4 +1,4 @@
-/** The life of an instance: one table. `instance.ts` is its one writer. */
+/** The lifecycle of an instance, as one table. Only `instance.ts` changes a state. */
 import type { InstanceState } from '../core/events.ts'
 
 /**
@@ -24,12 +24,12 @@ export function canTransition(from: InstanceState, to: InstanceState): boolean {
   return NEXT_STATES[from].includes(to)
 }
 
-/** Counts against the wanted size: it serves, or may come to. */
+/** Whether an instance in this state counts against the wanted size: it serves requests, or may do so later. */
 export function isLive(state: InstanceState): boolean {
   return state === 'pending' || state === 'starting' || state === 'ready' || state === 'unready'
 }
 
-/** It has come up, and is not on its way out. */
+/** Whether an instance in this state has been ready, and is not about to end. */
 export function isUp(state: InstanceState): boolean {
   return state === 'ready' || state === 'unready'
 }

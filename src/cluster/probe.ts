@@ -1,4 +1,4 @@
-/** Is it up? Asked at short growing intervals until an instance is ready, and at a fixed one for its health. */
+/** Probes of instances: at short, growing intervals until an instance is ready, and at a fixed interval for its health. */
 import type { Dispatcher } from 'undici'
 import { settleOrAbort } from '../core/abort.ts'
 import { isCompleteDespiteError } from '../core/connector.ts'
@@ -9,7 +9,7 @@ import { after, now, sleep, type Timer } from '../core/time.ts'
 const MIN_PROBE_INTERVAL = 1
 const MAX_PROBE_INTERVAL = 100
 
-/** Wait before the next try: a twentieth of the time that it has taken so far, so that the answer is 5 % late at most. */
+/** Milliseconds before the next try: a twentieth of the time so far, so that readiness is noticed 5 % late at most. */
 export function probeInterval(elapsed: number): number {
   return Math.min(MAX_PROBE_INTERVAL, Math.max(MIN_PROBE_INTERVAL, elapsed / 20))
 }
@@ -27,7 +27,7 @@ export async function waitUntilInstanceReady(
   for (;;) {
     signal.throwIfAborted()
     try {
-      // A provider may not heed the signal.
+      // A provider may ignore the signal.
       if (running.accepts) await settleOrAbort(running.accepts(signal), signal)
       if (path !== undefined) await httpProbe(running.dispatcher, path, 5_000, signal)
       return
@@ -38,7 +38,7 @@ export async function waitUntilInstanceReady(
   }
 }
 
-/** Resolves when the server accepts a connection within `timeout` ms. One that cannot be asked is taken as accepting. */
+/** Resolves when the server accepts a connection within `timeout` ms. Without `accepts`, it counts as accepting. */
 export async function probeConnection(
   running: Running,
   timeout: number,
@@ -62,7 +62,7 @@ export async function httpProbe(
   const late = (): ManyhostError => unhealthy(`no answer within ${timeout} ms`)
   await runWithTimeout(timeout, late, signal, async (own) => {
     const { statusCode, body } = await dispatcher.request({ path, method: 'GET', signal: own })
-    // Read it to its end: an unread body would hold the connection. Its size is the instance's own affair.
+    // An unread body would hold the connection, so it is read to its end.
     await body.dump().catch((error: Error) => {
       if (!isCompleteDespiteError(error, statusCode)) throw error
     })
@@ -70,6 +70,17 @@ export async function httpProbe(
       throw unhealthy(`status ${statusCode}, expected 2xx`)
     }
   })
+}
+
+/** Checks whether an instance serves again: it accepts a connection and, where a path is given, answers it with 2xx. */
+export async function probeInstance(
+  running: Running,
+  path: string | undefined,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<void> {
+  await probeConnection(running, timeout, signal)
+  if (path !== undefined) await httpProbe(running.dispatcher, path, timeout, signal)
 }
 
 /** Runs `probe` with a signal that is aborted with the outer one, or after `timeout` ms. */
@@ -97,7 +108,7 @@ export interface HealthChecks {
   close(): void
 }
 
-/** Runs `check` each `interval` ms, never two at once, and tells how many failed in a row: 0 after a success. */
+/** Runs `check` every `interval` ms, never two at once, and reports how many have failed in a row: 0 after a success. */
 export function startHealthChecks(
   interval: number,
   check: () => Promise<void>,

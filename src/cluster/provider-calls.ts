@@ -1,7 +1,7 @@
 /**
- * How a service calls its provider, which a user may have written. What throws, hangs or answers nonsense there is
- * reported once and replaced by a default, so that it stops neither the service nor the process. A start that fails is
- * no such failure: it is retried, and its reason is told each time.
+ * The calls of a service to its provider, which a user may have written. If a call throws, hangs or returns a wrong value, this
+ * is reported once and a default takes its place, so that it stops neither the service nor the process. A start that fails
+ * is different: it is retried, and its reason is reported each time.
  */
 
 import { describe } from '../core/describe.ts'
@@ -9,12 +9,12 @@ import type { Provider, Running, StartSpec } from '../core/provider.ts'
 import { checkRunning } from '../core/provider-checks.ts'
 import { type ErrorReporter, FirstFailureReporter, guardFunction } from '../core/user-functions.ts'
 
-/** Instances that the provider can have at most, as it says before there is a cluster; undefined where it does not know. */
+/** The `limit` of a provider, read before there is a cluster; undefined if the provider does not know one. */
 export function readProviderLimit(provider: Provider): number | undefined {
   try {
     return parseProviderCount(provider.limit)
   } catch {
-    // The cluster asks again, and reports it.
+    // The cluster reads it again, and reports the failure.
     return undefined
   }
 }
@@ -67,15 +67,18 @@ export class ProviderCalls {
     return { what, instead, service: this.#service, report: this.#report }
   }
 
-  /** Instances that there can be at this moment. */
+  /** How many instances there can be at this moment. */
   get maxInstances(): number {
     return Math.min(this.#limit(), this.#available())
   }
 
-  /** Calls back when `most` may have grown; the function that is answered unsubscribes. */
+  /** Calls back when `maxInstances` may have grown. @returns a function that unsubscribes */
   onAvailable(listener: () => void): () => void {
     const { name } = this.#provider
-    const info = this.#functionInfo(`onAvailable() of provider ${name}`, 'each tick looks for room')
+    const info = this.#functionInfo(
+      `onAvailable() of provider ${name}`,
+      'available() is read at each tick',
+    )
     return new FirstFailureReporter(info).runUndoable(() => this.#provider.onAvailable?.(listener))
   }
 
@@ -108,4 +111,10 @@ export class ProviderCalls {
       this.#shapeFailure.reportThrown(error)
     }
   }
+}
+
+/** The name that the certificate of a server at `https://name:port` must have. */
+export function tlsServerName(address: string | undefined): string | undefined {
+  const isTls = typeof address === 'string' && address.startsWith('https:')
+  return isTls && URL.canParse(address) ? new URL(address).hostname : undefined
 }

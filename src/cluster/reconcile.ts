@@ -1,4 +1,4 @@
-/** From what is wanted and what there is to what to do next: pure. The cluster's loop asks, and acts. */
+/** Plans what to do next, from the wanted size and the present instances. Pure: the cluster's loop carries the plan out. */
 import { backoffDelay } from '../core/backoff.ts'
 import type { InstanceState } from '../core/events.ts'
 import { isLive, isUp } from './lifecycle.ts'
@@ -7,7 +7,7 @@ export interface ReconcileInstance {
   readonly id: string
   readonly state: InstanceState
   readonly inFlight: number
-  /** When it was made; younger ones go first. */
+  /** When it was created. Younger instances give way first. */
   readonly startedAt: number
 }
 
@@ -15,27 +15,27 @@ export interface ReconcileInput {
   readonly wanted: number
   readonly instances: readonly ReconcileInstance[]
   readonly maxStarting: number
-  /** How many more there may be now, those included that are on their way out. */
+  /** How many more instances there may be now. Instances that are ending still count. */
   readonly available: number
-  /** Earliest time of the next start, after failures. */
+  /** The earliest time of the next start, after failures. */
   readonly startAt: number
   readonly now: number
 }
 
 export interface ReconcilePlan {
-  /** How many new instances to make, as pending: as far as they may soon start. */
+  /** How many instances to create. They are pending at first. */
   readonly create: number
-  /** Pending instances whose start may begin now. Made ones may begin as far as `startable` allows. */
+  /** Pending instances that may start now. */
   readonly start: readonly string[]
-  /** How many of the newly made ones may begin as well. */
+  /** How many of the newly created instances may start now. */
   readonly startable: number
-  /** Instances that are not up yet and are not wanted any more. */
+  /** Instances that are not up yet and not wanted any more. */
   readonly cancel: readonly string[]
-  /** Instances that are to end what they serve, and then stop. */
+  /** Instances that are to finish their requests and then stop. */
   readonly drain: readonly string[]
 }
 
-/** What gives way first: what has not begun, what is not up, what is ill, what is idle, what has least to end. */
+/** The states in the order in which instances give way. In one state, those with fewer requests give way first. */
 const RETIREMENT_ORDER: readonly InstanceState[] = ['pending', 'starting', 'unready', 'ready']
 
 export function reconcile(input: ReconcileInput): ReconcilePlan {
@@ -49,7 +49,7 @@ export function reconcile(input: ReconcileInput): ReconcilePlan {
   const freeStarts = now < startAt ? 0 : Math.max(0, maxStarting - starting)
   const pending = kept.filter(({ state }) => state === 'pending')
   const start = pending.slice(0, freeStarts)
-  // No more are made than may soon start: a size of a thousand million costs no memory, only time.
+  // Only instances that may start soon are created, so that a size of a thousand million costs no memory.
   const soon = maxStarting - starting - pending.length
   return {
     create: Math.max(0, Math.min(-surplus, available, soon)),

@@ -1,4 +1,4 @@
-/** One instance replaces another before that goes: restarts by hand, and services that change while they serve. */
+/** Replaces instances without a gap: for restarts by hand, and for updates of a service. */
 import { ManyhostError } from '../core/errors.ts'
 import { until } from '../core/time.ts'
 import type { Cluster } from './cluster.ts'
@@ -20,7 +20,7 @@ export async function restartInstances(cluster: Cluster, id?: string): Promise<v
   }
 }
 
-/** Has one instance more until that is ready, and lets the old one go in the same turn in which it has one less. */
+/** Raises the size by one until the new instance is ready, then drains the old one and lowers the size in the same turn. */
 async function replaceInstance(cluster: Cluster, old: Instance): Promise<void> {
   const before = new Set(cluster.instances.map(({ id }) => id))
   const isNew = ({ id, state }: Instance): boolean => state === 'ready' && !before.has(id)
@@ -37,15 +37,15 @@ async function replaceInstance(cluster: Cluster, old: Instance): Promise<void> {
 }
 
 export interface RollOverOptions {
-  /** Instances that the new cluster is to have. */
+  /** The size of the new cluster. */
   readonly size: number
-  /** Lets requests go to the new cluster. */
+  /** Sends requests to the new cluster from now on. */
   readonly swap: () => void
-  /** All of it is in effect; the old one drains from now on. */
+  /** Called when the new cluster has taken over, and the old one drains. */
   readonly onRolled: () => void
-  /** Aborted when a newer change takes the place of this one. Before the swap nothing has changed then. */
+  /** Aborted when a newer change takes the place of this one. Before the swap, nothing has changed. */
   readonly signal: AbortSignal
-  /** Whether somebody has set a size since: then that one holds, and not `size`. */
+  /** Whether a size was set meanwhile. Then that size holds, and not `size`. */
   readonly isSizeSet: () => boolean
 }
 

@@ -53,7 +53,7 @@ export class StartHistory {
     this.nextStartAt = at + startBackoff(this.#consecutiveFailures, this.#random)
   }
 
-  /** There is a place that was not there: what failed may have failed for want of it, so that the wait is over. */
+  /** Ends the backoff, because the provider has room that it did not have. The starts may have failed for that reason. */
   endBackoff(): void {
     this.nextStartAt = 0
   }

@@ -1,5 +1,4 @@
-/** Brings a session from one configuration to the next, without losing a request. */
-
+/** Changes a session from one configuration to the next, without losing a request. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { createDict } from '../core/null-prototype.ts'
 import type { ServiceOptions } from '../session/service.ts'
@@ -18,35 +17,37 @@ export interface ApplyResult {
     readonly change: ServiceChange
     readonly error: Error
   }[]
-  /** What runs now: the newest configuration, but for what failed. It is the `old` of the next time. */
+  /** The configuration that runs now: the newest one, except for what failed. Pass it as `old` the next time. */
   readonly running: Config
-  /** Resolves when what gave way has ended what it still served. Nothing need wait for that. */
+  /** Resolves when replaced and removed instances have completed their requests. No caller has to wait for it. */
   readonly drained: Promise<void>
 }
 
-/** Options of a service with the provider that its name stands for: what this room cannot know. */
+/** Returns the options of a service with its provider. Given by the caller, because this folder knows no providers. */
 export type ToServiceOptions = (service: ServiceConfig, config: Config) => ServiceOptions
 
-/** What applies that are under way have in common. */
+/** The state that running applies of one session share. */
 interface ApplyState {
-  /** What runs when all of them have succeeded. */
+  /** The configuration that runs if all of them succeed. */
   config: Config
-  /** By virtual URL: the change that was begun last. What an older one becomes concerns nobody any more. */
+  /** By virtual URL: the change that was begun last. The outcome of an older change is ignored. */
   readonly latestChanges: Map<string, object>
-  /** Applies that are not in effect yet. */
+  /** Number of applies that are not in effect yet. */
   activeCount: number
 }
 
-/** Of a session; it goes with the session. */
+/** By session. */
 const activeApplies = new WeakMap<SessionCore, ApplyState>()
 
 /**
- * New services appear, gone ones drain, those of another size are resized, changed ones roll over instance by
- * instance; all at the same time. What fails is in the answer, and the rest is done. `old` is undefined for a session
- * without services.
+ * Starts new services, drains removed ones, resizes those with another size, and rolls the others over instance by instance,
+ * all at the same time. A change that fails is in the result; the other changes are made.
  *
- * Resolves when all is in effect; what gave way drains beside that, see `drained`. An apply waits for no other one: it
- * begins from what those before it aim at, whatever `old` is, and takes the place of changes that it changes again.
+ * Resolves when all changes are in effect. Replaced instances drain after that, see `drained`.
+ *
+ * An apply does not wait for earlier ones. If some are still running, it starts from the configuration that they lead to,
+ * whatever `old` is, and its changes replace theirs.
+ * @param old the configuration that runs; undefined for a session without services
  */
 export async function applyConfig(
   session: SessionCore,
@@ -64,7 +65,7 @@ export async function applyConfig(
   try {
     return await applyChanges(session, applying, next, toService)
   } finally {
-    // Once none is under way, the caller knows best what runs.
+    // When no apply is running, `old` of the caller is right again.
     if (--applying.activeCount === 0) activeApplies.delete(session)
   }
 }
@@ -101,7 +102,7 @@ async function applyChanges(
       }
     })
   await Promise.all([
-    // Those that go first: what they leave of a budget is free for the others.
+    // Removed services first: they release a part of the budget for the others.
     ...each('removed', removed, ({ url }) =>
       draining.push(removeIfPresent(session, url).catch(() => undefined)),
     ),
@@ -113,10 +114,10 @@ async function applyChanges(
     ...each('changed', changed, async (service, own) => {
       const initSize = chooseInitialSize(session, service)
       const update = session.beginUpdate({ ...options(service), initSize })
-      // `rolled` tells what became of it.
+      // A failure is reported by `rolled`.
       draining.push(update.done.catch(() => undefined))
       await update.rolled
-      // A newer apply has changed it again, or has taken it away.
+      // A newer apply has changed the service again, or has removed it.
       if (applying.latestChanges.get(service.url) !== own) return
       if ('balancer' in service.size) session.setSize(service.url, toSizeSpec(service.size))
     }),
@@ -125,7 +126,7 @@ async function applyChanges(
   return { succeeded: done, failed, running: applying.config, drained }
 }
 
-/** One that somebody has taken away by hand is gone, too. */
+/** A service that was removed by other code is removed as well. */
 async function removeIfPresent(session: SessionCore, url: string): Promise<void> {
   try {
     await session.remove(url)
@@ -135,17 +136,17 @@ async function removeIfPresent(session: SessionCore, url: string): Promise<void>
   }
 }
 
-/** A balancer decides by what comes; until its first look, a changed service has as many instances as it had. */
+/** A changed service keeps its number of instances until its load balancer decides for the first time. */
 function chooseInitialSize(session: SessionCore, { url, size, options }: ServiceConfig): number {
   if ('fixed' in size) return size.fixed
   const { minSize = 0, maxSize = Number.POSITIVE_INFINITY } = options
-  const most = Math.min(size.max, maxSize)
-  return Math.min(most, Math.max(size.min, minSize, session.cluster(url).size))
+  const max = Math.min(size.max, maxSize)
+  return Math.min(max, Math.max(size.min, minSize, session.cluster(url).size))
 }
 
 /**
- * What failed is as it was before; so is its provider, which may be another one by that name now: under a name of its
- * own it differs from the new one, and the next apply tries again.
+ * The service stays as it was before the failed change, and so does its provider. The name of that provider may stand for
+ * another one now, so the old one gets a name of its own. It differs from the new one, so the next apply tries again.
  */
 function revertService(old: Config, now: Config, url: string): Config {
   const services = now.services.filter((service) => service.url !== url)

@@ -1,4 +1,4 @@
-/** A fleet file, read and checked: all of it, or an error with every mistake. */
+/** Reads and checks a fleet file. The result is the whole configuration, or an error with every mistake. */
 import { resolve } from 'node:path'
 import { describeError } from '../core/errors.ts'
 import type { ListenAddress } from '../core/listen-address.ts'
@@ -23,20 +23,20 @@ import { statRegularFile } from './substitute.ts'
 import type { YamlTree } from './yaml-tree.ts'
 
 export interface Config {
-  /** Absolute path of the file; undefined for a text without one. */
+  /** Absolute path of the file; undefined for a text without a path. */
   readonly file: string | undefined
   readonly services: readonly ServiceConfig[]
-  /** Those that are defined, and types that a service names directly. */
+  /** The providers that the file defines, and the provider types that services name directly. */
   readonly providers: Readonly<Record<string, ProviderConfig>>
   readonly session: {
-    /** Name of the provider of services that name none; `processes()` if undefined. */
+    /** Name of the provider of services that name none; undefined: `processes()`. */
     readonly provider: string | undefined
     readonly tickInterval: number
     readonly budget: { readonly instances: number } | undefined
   }
   readonly gateway: GatewayConfig
   readonly admin: AdminConfig | false
-  /** Undefined: there is none. */
+  /** Undefined: no feed. */
   readonly feed: FeedConfig | undefined
   readonly log: {
     readonly level: (typeof LOG_LEVELS)[number]
@@ -46,7 +46,7 @@ export interface Config {
 
 export interface GatewayConfig {
   readonly listen: readonly ListenAddress[]
-  /** Absolute paths; the files were there. */
+  /** Absolute paths of files that exist. */
   readonly tls: GatewayTls | undefined
   readonly http2: boolean
   readonly trustedProxies: readonly string[]
@@ -61,13 +61,13 @@ export interface AdminConfig {
 }
 
 export interface LoadConfigOptions {
-  /** What a file may say of providers, by type; without it their options are not checked. */
+  /** Rules for the options of providers, by type. Without them, these options are not checked. */
   readonly providers?: ProviderTypes
 }
 
 /**
- * Reads a fleet file: the path of one, or its text.
- * @throws ConfigError (MANYHOST_INVALID_OPTION) with all that is wrong, each with its place
+ * Reads a fleet file, given by its path or as text.
+ * @throws ConfigError (MANYHOST_INVALID_OPTION) with every mistake and its line and column
  */
 export function loadConfig(
   source: ConfigSource,
@@ -78,7 +78,7 @@ export function loadConfig(
   return reader.run((tree) => readConfig(reader, tree, types))
 }
 
-/** Keys of the file itself. Those that begin with `x-` are the user's own, for anchors. */
+/** The top-level keys. Keys that begin with `x-` are left to users, for anchors. */
 export const SECTION_NAMES = [
   'services',
   'providers',
@@ -111,7 +111,7 @@ function readConfig(
     isIgnored: (name) => name.startsWith('x-'),
   })
   const providers = new ConfigProviders(types)
-  // First: services name them.
+  // Providers first, because services name them.
   if (nodes.providers) providers.read(reader, nodes.providers)
   const session = readSection(reader, nodes.session, SESSION_FILE_RULES, 'session')
   checkDefaultProvider(reader, nodes.session, session.provider, providers)
@@ -132,7 +132,7 @@ function readConfig(
   }
 }
 
-/** A section with its defaults; these alone where something is wrong, which was reported. */
+/** A section with its defaults. Only the defaults if something is wrong, which was reported. */
 function readSection<R extends Rules>(
   reader: ConfigReader,
   node: YamlTree | undefined,
@@ -168,7 +168,7 @@ function readGateway(reader: ConfigReader, node: YamlTree | undefined): GatewayC
   return { ...gateway, tls }
 }
 
-/** The absolute path of a file that must be there. */
+/** The absolute path of a file that must exist. */
 function requireFile(reader: ConfigReader, parent: YamlTree, name: string, given: string): string {
   const path = resolve(reader.folder, given)
   const at = joinPath('gateway.tls', name)

@@ -1,4 +1,4 @@
-/** What changed from one configuration to the next. Pure. */
+/** The differences between two configurations. Pure. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Config } from './config.ts'
 import { DEFAULT_TYPE } from './providers.ts'
@@ -6,17 +6,17 @@ import type { ServiceConfig } from './services.ts'
 
 export interface ConfigDiff {
   readonly added: readonly ServiceConfig[]
-  /** As they were. */
+  /** Services as they were. */
   readonly removed: readonly ServiceConfig[]
-  /** Only their size is another. */
+  /** Services of which only the size is different. */
   readonly resized: readonly ServiceConfig[]
-  /** Their instances are others: another command, concurrency, provider, ... */
+  /** Services that need other instances: another command, concurrency, provider, ... */
   readonly changed: readonly ServiceConfig[]
-  /** Only the gateway is to treat them in another way; may also be among those that are resized or changed. */
+  /** Services with other options at the gateway. A service may be in `resized` or `changed` as well. */
   readonly rerouted: readonly ServiceConfig[]
   /**
-   * What changed and takes effect at the next start only: `session.budget`. The gateway says of its own options, when
-   * it is given them.
+   * Changed keys that take effect at the next start only, such as `session.budget`. Keys of the gateway are not here:
+   * `gateway.update` returns them.
    */
   readonly needsRestart: readonly string[]
 }
@@ -37,7 +37,7 @@ export function diffConfig(old: Config, next: Config): ConfigDiff {
   }
 }
 
-/** All else of it is applied. */
+/** The other keys of the feed are applied at once. */
 const FEED_KEYS_FIXED_AT_START = ['listen', 'name', 'http'] as const
 
 function findRestartOnlyChanges(old: Config, next: Config): string[] {
@@ -87,7 +87,7 @@ function optionsWithoutSize({ options: { initSize: _, ...options } }: ServiceCon
   return options
 }
 
-/** What a service runs on, whatever it is called. */
+/** The provider of a service, without its name. */
 export function providerOf(
   config: Config,
   { provider = config.session.provider }: ServiceConfig,

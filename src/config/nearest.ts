@@ -1,18 +1,18 @@
-/** Which known name was probably meant. Pure. */
+/** Finds the known name that a misspelled word probably means. Pure. */
 
-/** The nearest of the names, or undefined when none is near. */
+/** The nearest of the names; undefined if none is near. */
 export function findNearest(word: string, names: readonly string[]): string | undefined {
   if (word.length > 40) return undefined
   const given = normalizeWord(word)
   let best: string | undefined
-  let least = Math.max(1, Math.floor(given.length / 3)) + 1
+  let minSteps = Math.max(1, Math.floor(given.length / 3)) + 1
   for (const name of names) {
     const known = normalizeWord(name)
     const long = Math.min(given.length, known.length) > 3
     const contained = long && (known.startsWith(given) || given.startsWith(known))
     const steps = Math.min(editDistance(given, known), contained ? 2 : Number.POSITIVE_INFINITY)
-    if (steps < least) {
-      least = steps
+    if (steps < minSteps) {
+      minSteps = steps
       best = name
     }
   }
@@ -23,7 +23,7 @@ function normalizeWord(word: string): string {
   return word.toLowerCase().replace(/[-_ ]/g, '')
 }
 
-/** Letters to insert, remove, replace or swap with their neighbour to make one word of the other. */
+/** Number of letters to insert, remove, replace or swap with a neighbour to turn one word into the other. */
 function editDistance(a: string, b: string): number {
   let before: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, column) => column)

@@ -1,10 +1,10 @@
-/** What the options of a service say of each other. */
+/** Finds options of a service that contradict each other. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import type { Provider } from '../core/provider.ts'
 import { parseService, type ServiceOptions } from '../session/service.ts'
 import type { SizeConfig } from './size.ts'
 
-/** Why they cannot go together, in a sentence that names one of them; undefined if they can. */
+/** The contradiction, in a sentence that names one of the options; undefined if there is none. */
 export function findOptionConflict(
   options: ServiceOptions,
   size: SizeConfig | undefined,
@@ -20,7 +20,7 @@ export function findOptionConflict(
       return `size ${size.fixed} is ${outside}`
     }
   } else if (size && minSize <= maxSize && (size.min > maxSize || size.max < minSize)) {
-    return `size ${size.min}..${size.max} lies outside of minSize ${minSize} and maxSize ${maxSize}`
+    return `size ${size.min}..${size.max} is outside of minSize ${minSize} and maxSize ${maxSize}`
   }
   try {
     parseService(options, undefined, {
@@ -35,7 +35,7 @@ export function findOptionConflict(
   }
 }
 
-/** A provider that can do what is asked: whether the real one can is its own affair, at the start. */
+/** A provider with every capability. Whether the real one can run the service is checked when the service starts. */
 function permissiveProvider({ command }: ServiceOptions): Provider {
   return {
     name: 'any',

@@ -1,7 +1,7 @@
-/** What is wrong in a configuration file: where, what, what is allowed, and the line with a pointer into it. */
+/** Mistakes in a configuration file: the place, the message, what is allowed, and the line with a pointer. */
 import { ManyhostError } from '../core/errors.ts'
 
-/** From the first character to behind the last one. */
+/** Offsets of the first character, and of the one after the last. */
 export interface TextSpan {
   readonly start: number
   readonly end: number
@@ -10,20 +10,20 @@ export interface TextSpan {
 export interface ConfigProblem {
   /** As it was given to `loadConfig`. */
   readonly file: string
-  /** From 1 up; 0 where the file as a whole is meant. */
+  /** From 1 up; 0 for the file as a whole. */
   readonly line: number
   readonly column: number
   /** `services.http://calc.size`; empty for the file as a whole. */
   readonly path: string
-  /** A whole sentence, the path included. */
+  /** A complete sentence that contains the path. */
   readonly message: string
-  /** What may be there instead, where the message does not say it. */
+  /** What is allowed instead, if the message does not contain it. */
   readonly allowed?: string
-  /** The line and a `^` below the place; what is or may be secret in it is masked. */
+  /** The line, and `^` below the place. Parts that are or may be secret are masked. */
   readonly snippet: string
 }
 
-/** At most so many are written out. */
+/** Further problems are only counted in the message. */
 const MAX_SHOWN = 50
 
 /** All mistakes of a file at once. The message is the rendered text. */

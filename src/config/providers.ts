@@ -1,5 +1,4 @@
-/** ConfigProviders by name. What their options are, the caller knows: this room sees no provider. */
-
+/** Reads the providers of a file. The caller gives the rules of their options, because this folder knows no provider. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { dictFromEntries } from '../core/null-prototype.ts'
 import type { Rules } from '../core/options.ts'
@@ -8,19 +7,22 @@ import { describeNode, isMappingLike, joinPath, readFields, toPlainData } from '
 import type { ConfigReader } from './reader.ts'
 import type { YamlMapping, YamlTree } from './yaml-tree.ts'
 
-/** What a file may say of a provider of one type: rules, each mistake at its place, or a function that throws. */
+/**
+ * How the options of a provider type are checked: by rules, which report each mistake at its place, or by a function that
+ * throws.
+ */
 export interface ProviderType {
   readonly rules?: Rules
   readonly required?: readonly string[]
   /** Throws a ManyhostError for options that it refuses. What it returns is not used. */
   readonly parse?: (options: Readonly<Record<string, unknown>>) => unknown
-  /** Whether its instances run on this machine: then commands run in the folder of the file. @default true */
+  /** Whether its instances run on this machine. Commands then run in the folder of the file. @default true */
   readonly local?: boolean
   /** Whether a service needs a command. @default false */
   readonly needsCommand?: boolean
 }
 
-/** By type, as `type` says it in the file: `process`, `static`, ... */
+/** By the `type` of a provider in the file: `process`, `static`, ... */
 export type ProviderTypes = Readonly<Record<string, ProviderType>>
 
 export interface ProviderConfig {
@@ -30,13 +32,13 @@ export interface ProviderConfig {
   readonly options: Readonly<Record<string, unknown>>
 }
 
-/** The type of what a service runs on that names no provider. */
+/** The provider type of services that name no provider. */
 export const DEFAULT_TYPE = 'process'
 
-/** The type of what stands for several; no file says it. */
+/** The type of a combination of providers. A file cannot name it. */
 export const SEVERAL_TYPE = 'several'
 
-/** In a message. */
+/** Limit of names in a message. */
 const MAX_NAMES = 30
 
 export class ConfigProviders {
@@ -64,7 +66,7 @@ export class ConfigProviders {
   #readOne(reader: ConfigReader, name: string, node: YamlTree): void {
     const path = joinPath('providers', name)
     reader.countValue(node)
-    // The name is known even if the rest is wrong: that is one mistake, not one a service.
+    // The name is known even if the rest is wrong, so that services that name it report no mistake of their own.
     this.#byName.set(name, { name, type: '', options: {} })
     if (node.kind !== 'mapping') {
       reader.reportProblem(
@@ -90,7 +92,7 @@ export class ConfigProviders {
     const types = this.#types && Object.keys(this.#types)
     const allowed = types ? `one of ${types.join(', ')}` : 'a text'
     if (given === undefined) {
-      // `providers: { process: { ... } }` says it by its name.
+      // `providers: { process: { ... } }`: the name is the type.
       if (types?.includes(name)) return name
       reader.reportProblem(node, joinPath(path, 'type'), `${path}.type is missing: ${allowed}`)
       return undefined
@@ -130,29 +132,29 @@ export class ConfigProviders {
       const message = reader.redact(asError(error).message)
       const words = message.split(/\W+/)
       const named = [...node.entries].find(([name]) => words.includes(name))
-      // It may hold what is secret; only the provider would know.
+      // Any option may be secret; only the provider knows which.
       for (const { value } of node.entries.values()) reader.markSecret(value)
       reader.reportProblem(named?.[1].value ?? node, path, `${path}: ${message}`)
     }
     return options
   }
 
-  /** What the name of a service's provider stands for; undefined if there is none of that name. */
+  /** The provider of that name; undefined if there is none. */
   find(name: string | undefined): ProviderConfig | undefined {
     if (name === undefined) return undefined
     const known = this.#byName.get(name)
     if (known || !this.#types || !Object.hasOwn(this.#types, name)) return known
-    // A type, by its own name, with nothing but defaults.
+    // The name of a type stands for a provider with the default options.
     const implied = { name, type: name, options: {} }
     this.#byName.set(name, implied)
     return implied
   }
 
-  /** A name for several of them together; each is known. */
+  /** Combines providers, which must be known. Returns the name of the combination. */
   combine(names: readonly string[], options: Readonly<Record<string, unknown>>): string {
     const of = names.map((name) => this.find(name) as ProviderConfig)
     const name = JSON.stringify([names, options])
-    // Whole, not by name: when one of them is changed, so is this.
+    // The combination contains the providers themselves, so that a change of one of them changes it as well.
     this.#byName.set(name, { name, type: SEVERAL_TYPE, options: { ...options, of } })
     return name
   }

@@ -1,4 +1,4 @@
-/** Values of a tree by the rules of their owners: units read, strangers refused, every mistake at its place. */
+/** Reads the values of a tree by rules: converts units, refuses unknown keys, and reports every mistake at its place. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { type Form, holdsSecret, type NumberForm, type Rule, type Rules } from '../core/options.ts'
 import { parseBytes, parseDuration } from '../core/units.ts'
@@ -7,15 +7,15 @@ import type { TextSpan } from './problem.ts'
 import type { ConfigReader } from './reader.ts'
 import type { YamlMapping, YamlScalar, YamlTree } from './yaml-tree.ts'
 
-/** Was reported already. */
+/** The value is wrong, which was reported already. */
 const INVALID = Symbol('bad')
-/** Is not of the form; the one who knows the range says so. */
+/** The value does not have the form of its rule. The caller reports it, because the caller knows the range. */
 const WRONG_FORM = Symbol('misfit')
 
-/** Levels of what no rule describes. */
+/** Maximum depth of values that no rule describes. */
 const MAX_DEPTH = 20
 
-/** A value in the terms of its rule, which takes it. Reported and INVALID otherwise. */
+/** The value in the form that its rule accepts. Otherwise INVALID, and the mistake is reported. */
 function readValue(
   reader: ConfigReader,
   node: YamlTree,
@@ -44,22 +44,22 @@ function readValue(
 
 export interface FieldOptions {
   readonly required?: readonly string[]
-  /** Keys that are read in another way. */
+  /** Keys that have readers of their own. */
   readonly readers?: Readonly<Record<string, (node: YamlTree, path: string) => void>>
-  /** Keys that are not looked at. */
+  /** Keys that are skipped. */
   readonly isIgnored?: (name: string) => boolean
 }
 
-/** A mapping with these keys; `null`, as of a key with nothing below it, is an empty one. Undefined: is none. */
+/** The values of a mapping. `null`, from a key with nothing below it, is an empty mapping. Undefined if it is no mapping. */
 export function readFields(
   reader: ConfigReader,
   node: YamlTree,
   rules: Rules,
   path: string,
-  { required = [], readers: others = {}, isIgnored: ignored = () => false }: FieldOptions = {},
+  { required = [], readers = {}, isIgnored = () => false }: FieldOptions = {},
 ): Record<string, unknown> | undefined {
   reader.countValue(node)
-  const names = [...Object.keys(rules).filter((name) => rules[name]?.form), ...Object.keys(others)]
+  const names = [...Object.keys(rules).filter((name) => rules[name]?.form), ...Object.keys(readers)]
   if (!isMappingLike(node)) {
     const what = `a mapping with keys of ${names.join(', ')}`
     reader.reportProblem(
@@ -73,8 +73,8 @@ export function readFields(
   const entries = node.kind === 'mapping' ? node.entries : new Map()
   for (const [name, { key, value }] of entries as YamlMapping['entries']) {
     const at = joinPath(path, name)
-    if (ignored(name)) continue
-    if (Object.hasOwn(others, name)) others[name]?.(value, at)
+    if (isIgnored(name)) continue
+    if (Object.hasOwn(readers, name)) readers[name]?.(value, at)
     else if (!names.includes(name))
       reportUnknownKey(reader, { name, key, value }, rules, path, names)
     else {
@@ -110,7 +110,7 @@ function reportUnknownKey(
   names: readonly string[],
 ): void {
   reader.countValue(key)
-  // What it is called is a mistake; what it holds may be secret all the same.
+  // The name of the key is a mistake, but its value may still be a secret.
   reader.markSecret(value)
   const at = joinPath(path, name)
   if (Object.hasOwn(rules, name)) {
@@ -172,7 +172,7 @@ function convertList(
   return read.includes(INVALID) ? INVALID : read
 }
 
-/** In lists and records of texts, `8080` and `true` are texts, just as they are written. */
+/** In lists and records of texts, `8080` and `true` are texts as they are written. */
 function readMaybeText(
   reader: ConfigReader,
   node: YamlTree,
@@ -184,7 +184,7 @@ function readMaybeText(
   return readValue(reader, isText && literal ? { ...node, value: node.sourceText } : node, of, path)
 }
 
-/** The first of the forms that it fits. */
+/** The value by the first form that fits. */
 function convertEither(
   reader: ConfigReader,
   node: YamlTree,
@@ -226,7 +226,7 @@ export function toPlainData(
 ): unknown {
   reader.countValue(node)
   if (depth > MAX_DEPTH) {
-    reader.reportProblem(node, '', `options of providers are at most ${MAX_DEPTH} levels deep`)
+    reader.reportProblem(node, '', `options of providers may be at most ${MAX_DEPTH} levels deep`)
     return null
   }
   if (node.kind === 'scalar') return toPlainScalar(reader, node, path)
@@ -243,7 +243,7 @@ export function toPlainData(
   )
 }
 
-/** What was substituted without quotes reads as it would if it had been written there. */
+/** A substituted text without quotes is read as if it were written in the file. */
 function toPlainScalar(reader: ConfigReader, node: YamlScalar, path: string): unknown {
   const read = reader.resolveScalar(node, path)
   if (!read?.substituted || !node.isUnquoted) return read?.value ?? null
@@ -283,7 +283,7 @@ export function describeRange({ range, form }: Rule<unknown>): string {
   return range.replaceAll('Infinity', "'unlimited'") + written.join('')
 }
 
-/** What stands there, for a message: never what was substituted, nor what is secret. */
+/** The value of a node for a message; never a substituted text or a secret. */
 export function describeNode(reader: ConfigReader, node: YamlTree, form?: Form): string {
   if (form && holdsSecret(form)) {
     reader.markSecret(node)
@@ -295,7 +295,7 @@ export function describeNode(reader: ConfigReader, node: YamlTree, form?: Form):
   return JSON.stringify(truncate(node.value))
 }
 
-/** For messages: there may be many of them. */
+/** Shortens a text for a message. */
 function truncate(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}...` : text
 }

@@ -1,4 +1,4 @@
-/** One file while it is read: where its values stand, what was substituted, and what is wrong, collected. */
+/** One file while it is read: the places of its values, the substituted texts, and the collected mistakes. */
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { LineCounter } from 'yaml'
@@ -13,29 +13,29 @@ import {
 import { statRegularFile, substitute } from './substitute.ts'
 import { parseYamlTree, type YamlScalar, type YamlTree } from './yaml-tree.ts'
 
-/** Path of a file, or its text and the path that relative ones in it go by. */
+/** Path of a file; or a text, and the path that its relative paths refer to. */
 export type ConfigSource = string | { readonly text: string; readonly path?: string }
 
 export type ConfigEnv = Readonly<Record<string, string | undefined>>
 
-/** The parser takes time that grows with the square of some texts. */
+/** Limited, because the time of the parser grows with the square of the length of some texts. */
 const MAX_FILE_SIZE = 262_144
-/** Values that are looked at, an alias counted each time: a file of aliases to aliases is given up here. */
+/** Limit of values, with an alias counted each time, which stops a file of aliases to aliases. */
 const MAX_VALUES = 100_000
 const MAX_PROBLEMS = 1_000
 
-// biome-ignore lint/suspicious/noTemplateCurlyInString: that is what it is about
+// biome-ignore lint/suspicious/noTemplateCurlyInString: the hint shows this form
 const QUOTES_HINT = 'between [ ] or { } a text with ${...} needs quotes: "${NAME}"'
 
-/** Ends the reading; what was found so far is reported. */
+/** Stops the reading. The mistakes found so far are reported. */
 class ReadAborted extends Error {}
 
-/** What looks as if a secret followed, in files that could not be read so far as to know. */
+/** Text that a secret probably follows, for files that could not be parsed far enough to know. */
 const SECRET_PATTERN =
   /((token|secret|password|passwd|bearer|basic|key|auth|credential)s?\w{0,30}["']?\s{0,5}[:=]).*$/i
 
 export class ConfigReader {
-  /** As it was given: for messages. */
+  /** The path as it was given, for messages. */
   readonly file: string
   /** Absolute; undefined for a text without a path. */
   readonly path: string | undefined
@@ -47,7 +47,7 @@ export class ConfigReader {
   readonly #secrets: TextSpan[] = []
   readonly #values = new Map<YamlScalar, { value: YamlScalar['value']; substituted: boolean }>()
   readonly #substituted = new Set<string>()
-  /** Where the text stops being YAML. */
+  /** Offset from which the text is no valid YAML. */
   #invalidFrom = Number.POSITIVE_INFINITY
   #valueCount = 0
 
@@ -79,7 +79,8 @@ export class ConfigReader {
   }
 
   /**
-   * Reads it all, and answers what `read` makes of it; of an empty one `empty`, where that is no mistake.
+   * Parses the file and returns the result of `read`.
+   * @param empty result for an empty file; without it, an empty file is a mistake
    * @throws ConfigError with every mistake
    */
   run<T>(read: (tree: YamlTree) => T, empty?: T): T {
@@ -102,7 +103,7 @@ export class ConfigReader {
     return result as T
   }
 
-  /** Counts a value that is looked at. */
+  /** Counts a value that is read. @throws ReadAborted beyond the limit */
   countValue(at: TextSpan): void {
     if (++this.#valueCount > MAX_VALUES) {
       this.reportProblem(
@@ -134,12 +135,12 @@ export class ConfigReader {
     return this.#problems.size
   }
 
-  /** From now on no message and no snippet shows what stands there. */
+  /** No message and no snippet shows this span. */
   markSecret(at: TextSpan): void {
     this.#secrets.push(at)
   }
 
-  /** What a scalar says once `${...}` is put in; undefined when that failed. */
+  /** The value of a scalar with `${...}` substituted; undefined if that failed, which was reported. */
   resolveScalar(
     node: YamlScalar,
     path: string,
@@ -158,20 +159,20 @@ export class ConfigReader {
     return read
   }
 
-  /** A message of other code, which may quote what was substituted: then it is not passed on. */
+  /** A message of other code. If it may quote a substituted text, it is replaced. */
   redact(message: string): string {
     for (const value of this.#substituted) {
-      // A message may be cut, and a value escaped in it: its beginning is enough.
+      // A message may be cut, and a value in it may be escaped, so the first characters decide.
       const sign = JSON.stringify(value).slice(1, 7).replace(/"$/, '')
       if (sign.length > 0 && message.includes(sign)) {
-        return 'are refused (why is not shown: it may quote what was substituted)'
+        return 'are refused (the reason is not shown: it may quote a substituted text)'
       }
     }
     return message
   }
 
   #renderProblems(): ConfigProblem[] {
-    // What was read from there on is a guess of the parser's.
+    // From an invalid place on, the tree of the parser is only a guess.
     const problems = [...this.#problems.values()].filter(
       ({ end, message }) => end < this.#invalidFrom || message.startsWith('YAML'),
     )
@@ -190,7 +191,7 @@ export class ConfigReader {
     })
   }
 
-  /** The lines of the file, with what is secret in them masked; each is made once. */
+  /** Returns the lines of the file, with secrets masked. Each line is masked once. */
   #maskedLines(): (line: number) => string {
     const { lineStarts } = this.#lines
     const secrets = [...this.#secrets].sort((a, b) => a.start - b.start)
@@ -210,7 +211,7 @@ export class ConfigReader {
   }
 }
 
-/** A row that begins at `start`, with stars for what is in one of the spans, which are in order. */
+/** A row that begins at offset `start`, with stars in place of the spans, which must be in order. */
 function maskSpans(row: string, start: number, spans: readonly TextSpan[]): string {
   const end = start + row.length
   let masked = ''

@@ -1,5 +1,4 @@
-/** What may stand in a file beside the options of services: range and default of each key, in one place. */
-
+/** The rules of a fleet file, except for services: the rules of their owners, arranged as in the file. */
 import {
   flag,
   nested,
@@ -17,7 +16,7 @@ import { listenListRule } from '../gateway/listen-rules.ts'
 import { GATEWAY_RULES } from '../gateway/options.ts'
 import { SESSION_RULES } from '../session/options.ts'
 
-/** With all its defaults, also where it is left out. */
+/** A section that has all its defaults even if the file leaves it out. */
 function sectionWithDefaults<T>(range: string, rules: Rules): Rule<T> {
   return nested<T>(range, rules, [], parseOptions(range, {}, rules) as T)
 }
@@ -80,7 +79,7 @@ export const FEED_IDENTITY_RULES = {
 
 const { endpoints: _, registry: __, ...BROKER_KEYS } = BROKER_RULES
 
-/** `feed`: what `new Feed` takes, but for what can be given in code only or is written otherwise here. */
+/** `feed`: the options of `new Feed`, except for those that have another form in a file or are for code only. */
 export const FEED_FILE_RULES = {
   listen: rule<readonly string[]>(
     "an endpoint such as '127.0.0.1:20000' or 'unix:/run/feed.sock', or a list of such",
@@ -111,7 +110,7 @@ export const FEED_FILE_RULES = {
 
 export type FeedConfig = ParsedOptions<typeof FEED_FILE_RULES>
 
-/** `session`: what `new Session` takes, but for what can be given in code only. */
+/** `session`: the options of `new Session`; those without a form are for code only. */
 export const SESSION_FILE_RULES = {
   ...SESSION_RULES,
   provider: text('a name of providers', (value) => value !== ''),

@@ -1,4 +1,4 @@
-/** JSON Schema of a fleet file, made from the rules that also check it. Pure. */
+/** The JSON Schema of a fleet file, made from the rules that also check the file. Pure. */
 import type { Form, NumberForm, Rule, Rules } from '../core/options.ts'
 import { BYTES_PATTERN, DURATION_PATTERN } from '../core/units.ts'
 import { ADMIN_RULES } from '../gateway/admin/options.ts'
@@ -13,7 +13,7 @@ type FleetSchema = { readonly [key: string]: unknown }
 
 const SUBSTITUTED = { $ref: '#/$defs/substituted' }
 
-/** JSON Schema, draft 2020-12, of `fleet.yaml`: for editors, and for whoever makes such files. */
+/** JSON Schema (draft 2020-12) of `fleet.yaml`, for editors and for programs that write such files. */
 export function buildFleetSchema(): FleetSchema {
   const sections: Record<(typeof SECTION_NAMES)[number], FleetSchema> = {
     services: servicesSchema(),
@@ -36,7 +36,7 @@ export function buildFleetSchema(): FleetSchema {
     title: 'manyhost fleet',
     type: 'object',
     properties: sections,
-    // For anchors.
+    // Left to users, for anchors.
     patternProperties: { '^x-': true },
     additionalProperties: false,
     required: ['services'],
@@ -44,7 +44,7 @@ export function buildFleetSchema(): FleetSchema {
       substituted: {
         type: 'string',
         pattern: '\\$\\{[^{}]+\\}',
-        // biome-ignore lint/suspicious/noTemplateCurlyInString: that is how it is written
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: the file is written so
         description: '${NAME}, ${NAME:-default} or ${file:path}',
       },
     },
@@ -90,7 +90,7 @@ function sizeSchema(): FleetSchema {
   }
 }
 
-/** A key with nothing below it counts as an empty mapping, as long as nothing in it is required. */
+/** A key with nothing below it counts as an empty mapping, unless a key in it is required. */
 function optionsSchema(rules: Rules, required: readonly string[] = []): FleetSchema {
   const properties = Object.entries(rules).flatMap(([name, rule]) =>
     rule.form ? [[name, ruleSchema(rule, rule.form)]] : [],
@@ -149,15 +149,15 @@ function itemSchema(of: Rule<unknown>): FleetSchema {
 function numberSchemas({
   min,
   max,
-  exclusiveMin: above,
+  exclusiveMin,
   whole,
   unlimited,
   unit,
 }: NumberForm): FleetSchema[] {
-  const least = above ? { exclusiveMinimum: min } : { minimum: min }
-  const most = max === undefined || max === Number.MAX_SAFE_INTEGER ? {} : { maximum: max }
+  const lower = exclusiveMin ? { exclusiveMinimum: min } : { minimum: min }
+  const upper = max === undefined || max === Number.MAX_SAFE_INTEGER ? {} : { maximum: max }
   return [
-    { type: whole ? 'integer' : 'number', ...least, ...most },
+    { type: whole ? 'integer' : 'number', ...lower, ...upper },
     ...(unit === 'ms' ? [{ type: 'string', pattern: DURATION_PATTERN }] : []),
     ...(unit === 'bytes' ? [{ type: 'string', pattern: BYTES_PATTERN }] : []),
     ...(unlimited ? [{ enum: ['unlimited', 'Infinity'] }] : []),

@@ -19,11 +19,11 @@ export function readServiceGateway(
   return parseRouteOptions(path, reader.problemCount === before ? given : {})
 }
 
-/** Two services cannot be found by the same name. */
+/** Reports host names and paths that several services claim. */
 export function reportDuplicateRoutes(
   reader: ConfigReader,
   services: YamlTree,
-  /** As the services are called in the file. */
+  /** Names of the services in the file, by URL. */
   names: ReadonlyMap<string, string>,
   parsed: readonly { readonly url: string; readonly gateway: RouteSettings }[],
 ): void {
@@ -44,7 +44,7 @@ export function reportDuplicateRoutes(
       const node = service && getEntry(service, 'gateway')
       const at = (node && getEntry(node, key)) ?? node ?? services
       const path = `services.${name}.gateway.${key}`
-      reader.reportProblem(at, path, `${path} says the same as that of ${other}`)
+      reader.reportProblem(at, path, `${path} is the same as that of ${other}`)
     }
   }
 }

@@ -1,4 +1,4 @@
-/** Services of a file: options of `session.startup`, a size, and what the gateway is to know. */
+/** Reads the services of a file: the options of `session.startup`, the size, and the options at the gateway. */
 import { isAbsolute, resolve } from 'node:path'
 import { asError } from '../core/errors.ts'
 import { milliseconds, rule, text } from '../core/options.ts'
@@ -17,9 +17,9 @@ import type { YamlTree } from './yaml-tree.ts'
 export interface ServiceConfig {
   /** Virtual URL in its normal form. */
   readonly url: string
-  /** As `session.startup` takes them, but for the provider; `initSize` is there, `cwd` is absolute. */
+  /** Options of `session.startup` without the provider. `initSize` is set, and `cwd` is absolute. */
   readonly options: ServiceOptions & { readonly url: string; readonly initSize: number }
-  /** A name of `Config.providers`; the session's own if undefined. */
+  /** A name of `Config.providers`; undefined: the provider of the session. */
   readonly provider: string | undefined
   readonly size: SizeConfig
   readonly gateway: RouteSettings
@@ -40,7 +40,7 @@ const WEIGHT_RULE = rule(
   },
 )
 
-/** What a file may say of a service on several providers. */
+/** The keys of a choice among several providers. */
 const PROVIDER_CHOICE_RULES = {
   order: rule<readonly string[]>(
     'a list of names of providers, first choice first',
@@ -65,7 +65,7 @@ interface ProviderChoice {
 
 type ProviderSelection = string | readonly string[] | ProviderChoice
 
-/** Keys of a service that are options of `startup`; `provider` is a name here. */
+/** Keys of a service that are options of `startup`. `provider` is a name here, not an object. */
 export const SERVICE_FILE_RULES = {
   ...OPTIONS,
   provider: rule<ProviderSelection>(
@@ -166,7 +166,7 @@ class ServiceReader {
     }
   }
 
-  /** One name for what may be several; those that are unknown are reported by `#checkProvider`. */
+  /** The name of the provider, or of a combination. `#checkProvider` reports an unknown name. */
   #resolveProvider(node: YamlTree, given: ProviderSelection | undefined): string | undefined {
     if (given === undefined || typeof given === 'string') return given
     const { order, weights, spilloverAfter }: ProviderChoice = Array.isArray(given)
@@ -179,7 +179,7 @@ class ServiceReader {
       this.#reader.reportProblem(
         at,
         path,
-        `${path} must have either order or weights, with one name at least`,
+        `${path} must have either order or weights, with at least one name`,
       )
       return undefined
     }
@@ -218,7 +218,7 @@ class ServiceReader {
     }
   }
 
-  /** A command of this machine runs in the folder of the file, and is found from there. */
+  /** A command on this machine runs in the folder of the file, and a relative program is searched from there. */
   #resolveCommand(
     options: ServiceConfig['options'],
     provider: string | undefined,
@@ -237,7 +237,7 @@ class ServiceReader {
     }
   }
 
-  /** What the options say of each other. */
+  /** Reports options that contradict each other. */
   #checkConflicts(
     node: YamlTree,
     options: ServiceConfig['options'],
@@ -252,14 +252,14 @@ class ServiceReader {
   }
 }
 
-/** The size at first, which a balancer's first reading replaces. */
+/** The size until the load balancer decides for the first time. */
 function initialSize(
   size: SizeConfig | undefined,
   { initSize, minSize = 0, maxSize }: Partial<ServiceOptions>,
 ): number {
   if (size && 'fixed' in size) return size.fixed
-  const most = Math.min(size?.max ?? Number.POSITIVE_INFINITY, maxSize ?? Number.POSITIVE_INFINITY)
-  return initSize ?? Math.min(most, Math.max(size?.min ?? 0, minSize))
+  const max = Math.min(size?.max ?? Number.POSITIVE_INFINITY, maxSize ?? Number.POSITIVE_INFINITY)
+  return initSize ?? Math.min(max, Math.max(size?.min ?? 0, minSize))
 }
 
 const EMPTY_MAPPING: YamlTree = { kind: 'mapping', entries: new Map(), start: 0, end: 0 }

@@ -1,4 +1,4 @@
-/** How many instances: `3`, `1..8`, or a load balancer by its name, with its settings. */
+/** Reads the size of a service: `3`, `1..8`, or a load balancer by its name, with its settings. */
 import { asError, ManyhostError } from '../core/errors.ts'
 import { type NumberForm, type Rule, rule, whole } from '../core/options.ts'
 import { BALANCER_SETTINGS } from '../sizing/balancer-settings.ts'
@@ -25,14 +25,14 @@ export type SizeConfig =
       readonly settings: Readonly<Record<string, number>>
     }
 
-/** What `1..8` means: no instance goes before it was idle for so long. */
+/** `1..8` stands for this load balancer with this `scaleDownDelay`, in ms. */
 const RANGE_BALANCER = 'queue-length'
 const RANGE_SCALE_DOWN_DELAY = 30_000
 
 const SIZE_FORMS =
   "a whole number from 0 up, a range such as '1..8', or { balancer, min, max, ... }"
 
-/** What `session.setSize` takes. A new one each time: load balancers remember. */
+/** A size for `session.setSize`. It is a new one at each call, because load balancers have state. */
 export function toSizeSpec(size: SizeConfig): SizeSpec {
   if ('fixed' in size) return size.fixed
   const { balancer, min, max, settings } = size
@@ -66,7 +66,7 @@ export function balancerRules(name: BalancerName): Record<string, Rule<unknown>>
   return {
     min: whole(0, 0),
     max: whole(0, Number.POSITIVE_INFINITY),
-    // `max` of the simple one is the same thing as the bound.
+    // `max` of `simple` is the bound as well.
     ...Object.fromEntries(own),
   }
 }
@@ -94,7 +94,7 @@ function settingRule(setting: PolicySetting): Rule<number> {
   return rule(range, setting.default, parse, form)
 }
 
-/** Undefined when it was refused, and reported. */
+/** Undefined if the size is wrong, which was reported. */
 export function readSize(
   reader: ConfigReader,
   node: YamlTree,
@@ -112,7 +112,7 @@ export function readSize(
   return undefined
 }
 
-/** A size, or what is wrong with it, or undefined when it has not the form of one. */
+/** A size; or the reason why it is wrong; or undefined if it does not have the form of a size. */
 function parseSize(value: unknown, substituted: boolean): SizeConfig | string | undefined {
   const number = substituted && /^\d{1,15}$/.test(String(value)) ? Number(value) : value
   if (typeof number === 'number') {
@@ -180,7 +180,7 @@ function readBalancerName(
   return undefined
 }
 
-/** A cluster without work, for settings to be tried on. */
+/** A cluster without work, with which settings are checked. */
 const IDLE_CLUSTER: SizedCluster = {
   url: '',
   size: 0,

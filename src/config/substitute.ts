@@ -4,20 +4,20 @@ import { resolve } from 'node:path'
 import { describeError } from '../core/errors.ts'
 
 export interface SubstitutionContext {
-  /** What relative paths are relative to. */
+  /** The folder of relative paths. */
   readonly folder: string
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
 export interface SubstitutionResult {
   readonly text: string
-  /** What was put in: it may be secret, and is in no message. */
+  /** The substituted texts. They may be secret, so no message shows them. */
   readonly values: readonly string[]
-  /** What is wrong, as sentences without a subject. */
+  /** Mistakes, as sentences without a subject. */
   readonly errors: readonly string[]
 }
 
-/** A secret that is longer than this is none. */
+/** A larger file is not a secret. */
 const MAX_SECRET_SIZE = 1_048_576
 
 export function substitute(text: string, context: SubstitutionContext): SubstitutionResult {
@@ -69,9 +69,9 @@ function readSecretFile(path: string, { folder }: SubstitutionContext): LookupRe
   }
 }
 
-/** Throws for what is no file: to read a pipe or a device could take for ever. */
+/** Throws if the path is no regular file: reading a pipe or a device might never end. */
 export function statRegularFile(path: string): { size: number } {
   const stats = statSync(path)
-  if (!stats.isFile()) throw new Error('it is not a file')
+  if (!stats.isFile()) throw new Error('it is not a regular file')
   return stats
 }

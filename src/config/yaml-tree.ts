@@ -1,4 +1,4 @@
-/** YAML text to a plain tree that knows where each value stands. Aliases share their node, merge keys are merged. */
+/** Parses YAML into a plain tree with the place of each value. Aliases share their node, and merge keys are merged. */
 import {
   type Document,
   isAlias,
@@ -18,9 +18,9 @@ export type YamlTree = YamlScalar | YamlMapping | YamlList
 export interface YamlScalar extends TextSpan {
   readonly kind: 'scalar'
   readonly value: string | number | boolean | null
-  /** As it is written, without quotes. */
+  /** The text as it is written, without quotes. */
   readonly sourceText: string
-  /** Not in quotes. */
+  /** Whether it is written without quotes. */
   readonly isUnquoted: boolean
 }
 
@@ -39,14 +39,14 @@ interface YamlList extends TextSpan {
   readonly items: readonly YamlTree[]
 }
 
-/** `hidden` is shown to nobody: it was not read, so nobody knows whether it is secret. */
+/** `hidden` is never shown: it was not read, so it might be a secret. */
 export type ReportYamlProblem = (at: TextSpan, message: string, hidden?: TextSpan) => void
 
 const MAX_DEPTH = 64
-/** Entries that merge keys may copy, all together: a laugh of one alias a line stays short. */
+/** Limit of entries that all merge keys together may copy, which stops an exponential file ("billion laughs"). */
 const MAX_MERGED = 20_000
 
-/** The tree of a text, or undefined when there is nothing in it. What is wrong is reported, and left out. */
+/** The tree of a text; undefined if the text is empty. Invalid parts are reported and left out. */
 export function parseYamlTree(
   text: string,
   lines: LineCounter,
@@ -58,17 +58,17 @@ export function parseYamlTree(
       lineCounter: lines,
       prettyErrors: false,
       uniqueKeys: false,
-      // A document too many is an error of every level but 'silent'.
+      // A second document is an error at every level except 'silent'.
       logLevel: 'error',
       stringKeys: false,
     })
   } catch {
-    // The parser is recursive: thousands of brackets end its stack.
+    // The parser is recursive, so thousands of brackets exceed its stack.
     report({ start: 0, end: 0 }, 'this cannot be read as YAML: it is nested too deeply')
     return undefined
   }
   for (const { pos, message, code } of document.errors) {
-    // After the first, the parser is only out of step.
+    // Errors of these kinds after the first one only follow from it.
     const again =
       / in YAML stream| at node end/.test(message) && document.errors[0]?.pos[0] !== pos[0]
     if (!again) report({ start: pos[0], end: pos[1] }, `YAML: ${explainYamlError(code, message)}`)
@@ -82,7 +82,7 @@ export function parseYamlTree(
   return new YamlTreeBuilder(report).build(document.contents, 0)
 }
 
-/** Without the excerpts that some messages end with: they could be secret. */
+/** The message of the parser without the excerpt at its end, which could be a secret. */
 function explainYamlError(code: string, message: string): string {
   if (code === 'MULTIPLE_DOCS') return "there must be one document, but '---' begins another"
   if (message.startsWith('Maximum call stack')) return 'this is nested too deeply'
@@ -101,7 +101,7 @@ class YamlTreeBuilder {
     this.#report = report
   }
 
-  /** In the order of the text, so that an alias finds the anchor before it. */
+  /** Builds nodes in the order of the text, so that an alias finds the anchor before it. */
   build(node: YamlNode, depth: number): YamlTree {
     if (isAlias(node)) return this.#resolveAlias(node.source, spanOf(node))
     if ('anchor' in node && node.anchor) this.#anchors.set(node.anchor, node)
@@ -151,14 +151,14 @@ class YamlTreeBuilder {
       const key = typeof named === 'string' ? named : (source ?? String(named))
       if (key === '<<' && type === 'PLAIN') merges.push(value)
       else if (entries.has(key))
-        this.#report(at, `the key '${key.slice(0, 80)}' is there twice`, value)
+        this.#report(at, `the key '${key.slice(0, 80)}' occurs twice`, value)
       else entries.set(key, { key: at, value })
     }
     for (const merge of merges) this.#merge(entries, merge)
     return { kind: 'mapping', entries, ...spanOf(node) }
   }
 
-  /** What is there already wins, and of several mappings the first. */
+  /** Entries that exist already win; of several merged mappings, the first wins. */
   #merge(entries: Map<string, YamlEntry>, from: YamlTree): void {
     const sources = from.kind === 'list' ? from.items : [from]
     for (const source of sources) {

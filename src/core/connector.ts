@@ -1,21 +1,21 @@
 /**
- * Makes the connections of undici's pools so that answers are read as they are meant, and so that how a connection ends
- * is told rightly.
+ * Makes the connections of undici's pools. It mends four things:
  *
- * 1. undici 7.30.2 (nodejs/undici#5360) takes the end of a connection as it comes, also while a slow reader has its
- *    parser paused:
- *    - after `PatchedConnection: close` (each answer of Python's HTTP/1.0 server) the parser asserts that it is not paused, in
- *      an event handler, and the process dies;
- *    - on a kept-alive connection an answer that has come whole, its last chunk not yet taken, is failed;
- *    - a reset connection is taken for the proper end of an answer without a length, which is thus cut short silently.
- *    So the end is told to a parser that asks for more and has had all, and a reset under a false name.
- * 2. A server that answers an upload early and closes makes the next write fail. Node then destroys the socket with the
- *    answer in it. So a failed write waits for what can still be read, and so does a failed read for what was read.
- * 3. The heads of answers go through `ResponseHeadFilter` before the parser has them.
- * 4. Who has to decide whether a request is sent again learns by `fateOf` whether an answer was refused or the connection
- *    ended: undici has the same error codes for both.
+ * 1. undici 7.30.2 (nodejs/undici#5360) handles the end of a connection at once, even while a slow reader has paused the
+ *    parser:
+ *    - after `Connection: close` (each response of Python's HTTP/1.0 server) the parser asserts that it is not paused. It
+ *      does so in an event handler, and the process dies;
+ *    - on a kept-alive connection, a response that is complete fails if its last chunk is not read yet;
+ *    - a reset is taken for the proper end of a response without a length, which is thus cut short silently.
+ *    So the end of a connection is delivered only when the parser has read everything and asks for more. A reset is delivered
+ *    with another error code.
+ * 2. A server that answers an upload early and closes the connection makes the next write fail. Node then destroys the
+ *    socket, and the response with it. So a failed write, or read, takes effect only when everything was read that had come.
+ * 3. The heads of responses go through `ResponseHeadFilter` before the parser gets them.
+ * 4. `connectionFailureOf` says whether a response was refused or the connection ended, which decides whether a request is
+ *    sent again. undici has the same error codes for both.
  *
- * What waits meanwhile is bounded: it is the socket's own buffer, and the kernel's.
+ * The bytes that wait meanwhile are bounded by the buffers of the socket and of the kernel.
  */
 import { subscribe } from 'node:diagnostics_channel'
 import { Socket } from 'node:net'
@@ -28,10 +28,10 @@ import { undiciParserOf } from './undici-internals.ts'
 
 export type ConnectorOptions = NonNullable<Parameters<typeof buildConnector>[0]>
 
-/** Bytes of an answer's head, names and values of its fields, that are taken where nobody says otherwise. */
+/** Bytes that the head of a response may have: names and values of its fields. The default of `headerSize`. */
 export const DEFAULT_HEADER_SIZE = 65_536
 
-/** How long the end of a connection may take that can no longer be written to, in ms. The kernel tells it at once. */
+/** Milliseconds until a connection must end after a write to it has failed. The kernel reports the end at once. */
 const LINGER_MS = 1_000
 
 const NOTHING = Buffer.alloc(0)
@@ -48,28 +48,30 @@ export function createConnector(
 }
 
 /**
- * Why a connection of ours failed its request: `refused` because of what the answer is, which would be the same once more;
- * `ended` by its peer; or `unsent`, because it still had to send the request before this one.
+ * Why a connection failed its request:
+ * - `refused`: the response is not valid. A second attempt would get the same response;
+ * - `ended`: the peer has ended the connection;
+ * - `unsent`: the connection still had to send the body of the request before.
  */
 export type ConnectionFailure = 'refused' | 'ended' | 'unsent'
 
 const connectionFailures = new WeakMap<Error, ConnectionFailure>()
 
-/** @returns undefined for an error that did not come from a connection of ours: nobody knows then */
+/** @returns undefined for an error that did not come from a connection of this module */
 export function connectionFailureOf(error: Error): ConnectionFailure | undefined {
   return connectionFailures.get(error)
 }
 
 /**
- * Whether the answer is complete although undici fails it: a 204 or 304 has no body whatever its `Content-Length` says.
- * The connection is closed all the same, because a server that sends this may send the body as well.
+ * Whether the response is complete although undici fails it: a 204 or 304 has no body, whatever its `Content-Length` says.
+ * undici closes the connection, which is right: a server that sends this may send the body as well.
  */
 export function isCompleteDespiteError(error: Error, status: number): boolean {
   const { code } = error as { code?: unknown }
   return (status === 204 || status === 304) && code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH'
 }
 
-/** Errors by which undici destroys a connection for reasons of its own or its user's. */
+/** Codes of errors with which undici destroys a connection for its own reasons, or for those of its user. */
 const OWN_REASONS = new Set([
   'UND_ERR_INFO',
   'UND_ERR_ABORTED',
@@ -81,13 +83,13 @@ const OWN_REASONS = new Set([
 
 const connections = new WeakMap<object, PatchedConnection>()
 
-// undici's documented channel: the one place that says on which connection a request begins.
+// A documented channel of undici. Nothing else says on which connection a request begins.
 subscribe('undici:client:sendHeaders', (message) => {
   const { socket, headers } = message as { socket: object; headers: string }
   connections.get(socket)?.onRequest(headers)
 })
 
-/** Changes one socket in place: a subclass would not do, TLS has its own. */
+/** Patches one socket in place. A subclass is not possible, because TLS sockets have a class of their own. */
 export function patchSocket<S extends Duplex>(socket: S): S {
   connections.set(socket, new PatchedConnection(socket))
   return socket
@@ -100,19 +102,19 @@ class PatchedConnection {
   readonly #push: Duplex['push']
   readonly #read: Duplex['read']
   readonly #destroy: Duplex['destroy']
-  /** The last read found nothing: the parser is not paused and waits. */
+  /** The last read found nothing: the parser is not paused and waits for more. */
   #isWaiting = true
-  /** The parser has the last chunk, unless it is paused. */
+  /** The parser has got a chunk at the last read. */
   #isParsing = false
   /** The peer has ended the connection, or it broke: nothing more can be read. */
   #hasEnded = false
-  /** What tells the end, when it has come and nobody was told. */
+  /** Delivers the end of the connection. Set while an end has come and is not delivered yet. */
   #deliverEnd: (() => void) | undefined
-  /** The same, for an end that came out of the stream while the parser was paused. */
+  /** The same, for an `end` event of the stream that came while the parser was paused. */
   #deliverEndLater: (() => void) | undefined
-  /** Why nothing can be written any more. */
+  /** The error of a failed write that is held back from the stream. */
   #writeError: NodeJS.ErrnoException | undefined
-  /** Asks whether the end that has come is a reset. */
+  /** An empty write is under way that shows whether the end was a reset. */
   #isProbing = false
   #lingerTimer: Timer | undefined
 
@@ -129,13 +131,15 @@ class PatchedConnection {
   }
 
   /**
-   * A request begins. undici takes a connection as free when it has an answer, also to a request of which most waits to be
-   * written: behind that, the next request could wait for ever.
+   * Called when a request begins. undici uses a connection again as soon as it has a response, even if most of the request's
+   * body is still to be written. The next request could wait behind that body for ever, so the connection is destroyed.
    */
   onRequest(head: string): void {
     this.headFilter.startRequest(head)
     if (this.#socket.writableLength === 0 || this.#socket.destroyed) return
-    const error = new Error('the request before was answered early, and is not sent yet')
+    const error = new Error(
+      'the request before on this connection was answered early, and its body is not sent yet',
+    )
     connectionFailures.set(error, 'unsent')
     this.#destroySocket(error)
   }
@@ -155,14 +159,14 @@ class PatchedConnection {
         return false
       }
     }
-    // What has come, and was not asked for yet, comes before the end that may follow in the same turn.
+    // A chunk that was not read yet comes before the end, which may follow in the same turn.
     if (bytes !== NOTHING && (bytes as Buffer).length !== 0) this.#isWaiting = false
     return this.#push.call(this.#socket, bytes, encoding)
   }
 
   #onRead(size?: number): unknown {
     const chunk: unknown = this.#read.call(this.#socket, size)
-    // Streams themselves read 0 bytes, to get on; that is nobody's question.
+    // Streams read 0 bytes to go on by themselves. That is no request for data.
     if (size === 0) return chunk
     this.#isWaiting = chunk === null
     this.#isParsing = chunk !== null
@@ -174,13 +178,13 @@ class PatchedConnection {
       const end = this.#deliverEnd
       this.#deliverEnd = undefined
       end()
-      // Makes the stream look, and say that it has ended.
+      // Makes the stream emit its end.
       this.#read.call(this.#socket, 0)
     }
     return chunk
   }
 
-  /** Nothing more can be read: was that an end, or a reset? */
+  /** Nothing more can be read. Finds out whether that is a proper end or a reset. */
   #onEnd(): void {
     if (this.#deliverEnd) return
     if (!wasReset(this.#socket)) return this.#deliverWhenIdle(this.#pushEnd)
@@ -191,8 +195,8 @@ class PatchedConnection {
   }
 
   /**
-   * There is no peer any more. What a write says tells apart how it went: EPIPE, if it had ended the connection before it
-   * was reset; ECONNRESET, if not.
+   * The peer is gone, and the error of a write says how: EPIPE if the peer had ended the connection before the reset,
+   * ECONNRESET if not.
    */
   #onProbed(error: NodeJS.ErrnoException | null | undefined): void {
     this.#isProbing = false
@@ -205,25 +209,25 @@ class PatchedConnection {
     this.#push.call(this.#socket, null)
   }
 
-  /** Tells the end to a parser that waits and has had all. */
+  /** Delivers the end as soon as the parser has read everything and waits for more. */
   #deliverWhenIdle(end: () => void): void {
-    // After an upgrade there is no parser, and whoever reads need not ask.
+    // After an upgrade there is no parser, and the reader need not call `read`.
     if (this.#isWaiting || undiciParserOf(this.#socket) === undefined) end()
     else this.#deliverEnd = end
   }
 
-  /** The end is told in a later turn than it was asked for, when the parser may have had another reason to pause. */
+  /** The stream emits `end` in a later turn than the end was delivered. The parser may have been paused meanwhile. */
   #guardEnd(): void {
     const socket = this.#socket
     const { addListener } = socket
     const guarded = (listener: () => void): (() => void) => {
       const onEnd = (): void => {
-        // Of what is destroyed, `close` tells.
+        // A destroyed socket emits `close`, which is enough.
         if (socket.destroyed) return
         if (undiciParserOf(socket)?.paused) this.#deliverEndLater = () => process.nextTick(onEnd)
         else listener.call(socket)
       }
-      // By this, as with `once`, the emitter finds it when the listener is removed.
+      // As with `once`, the emitter finds the wrapper by this property when the listener is removed.
       return Object.assign(onEnd, { listener })
     }
     // biome-ignore lint/suspicious/noExplicitAny: as node:events has it
@@ -234,7 +238,7 @@ class PatchedConnection {
     }
   }
 
-  /** One write is under way at a time, so that one callback can stand for all of the stream. */
+  /** A stream has one write under way at a time, so one shared callback is enough for all writes. */
   #guardWrites(): void {
     const socket = this.#socket
     let written: WriteCallback
@@ -242,7 +246,7 @@ class PatchedConnection {
       if (error && this.#holdWriteError(error)) return
       if (this.#isProbing) {
         this.#onProbed(error)
-        // A tunnel that was ended before it was reset: the error would drop what is not read yet.
+        // A tunnel that was ended and then reset: the error would drop the bytes that are not read yet.
         if (error && !socket.destroyed) return void socket.once('end', () => written(error))
       }
       written(error)
@@ -255,8 +259,9 @@ class PatchedConnection {
   }
 
   /**
-   * Whether a failed write is kept from the stream, which would drop what it has read. The writer waits meanwhile as for
-   * a slow peer.
+   * Holds the error of a write back from the stream, which would drop the bytes that it has read. Meanwhile the writer waits,
+   * as for a slow peer.
+   * @returns false if the error must go to the stream
    */
   #holdWriteError(error: NodeJS.ErrnoException): boolean {
     const socket = this.#socket
@@ -310,7 +315,7 @@ class PatchedConnection {
     return this.#destroy.call(this.#socket, error)
   }
 
-  /** undici is not to know this code; who gets the error from it later is. */
+  /** undici must not see this code (point 1 above). The code is restored for those who get the error from undici. */
   #hideResetCode(error: NodeJS.ErrnoException): void {
     error.code = 'UND_ERR_SOCKET'
     this.#socket.once('error', () => {
@@ -320,10 +325,10 @@ class PatchedConnection {
 }
 
 /**
- * libuv may tell the reset of a connection as a proper end (it does so where the reset comes together with the last
- * bytes), but such a connection has no peer any more. Nor has one that both ends have ended, ours first, as a tunnel may:
- * that is no reset. Nor has one that was ended, and then reset: see `#onProbed`. Sockets of the file system have no
- * addresses at all.
+ * Whether a connection that has ended may have been reset. libuv reports a reset as a proper end if it comes together with
+ * the last bytes, but such a connection has no peer address any more. Three other cases have none either: a tunnel that this
+ * end has ended first, which is excluded here; a connection that was ended and then reset, see `#onProbed`; and sockets of
+ * the file system, which have no addresses at all.
  */
 function wasReset(socket: Duplex): boolean {
   if (socket.writableEnded) return false
@@ -332,8 +337,8 @@ function wasReset(socket: Duplex): boolean {
 }
 
 /**
- * Tells whether a connection was reset that has just said its end, for a socket that no pool has. Where it has no peer any
- * more, an empty write asks the kernel, and the socket then fails with what it said.
+ * Finds out whether a connection that has just ended was reset, for a socket outside of undici's pools. If the connection has
+ * no peer any more, the error of an empty write shows it; the socket then fails with that error.
  */
 export function detectReset(socket: Duplex, onResult: (isReset: boolean) => void): void {
   if (!wasReset(socket)) return onResult(false)
@@ -341,8 +346,9 @@ export function detectReset(socket: Duplex, onResult: (isReset: boolean) => void
 }
 
 /**
- * On a socket of the file system the kernel reports a reset where the peer has closed and had not read all, as a server does
- * that answers an upload early. It reports a proper end where the peer has died: so the reset says nothing about the answer.
+ * Whether an error is the harmless reset of a socket of the file system. The kernel reports such a reset if the peer has
+ * closed without having read everything, as a server does that answers an upload early. If the peer has died, the kernel
+ * reports a proper end. So this reset says nothing about the response.
  */
 export function isUnreadReset(
   socket: Duplex,

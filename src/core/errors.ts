@@ -1,17 +1,17 @@
 /**
- * Every error that manyhost makes. `code`, `status` and `retryable` are data: ask them, never the text. A message
- * says what, where, and what was got; `cause` keeps what lay beneath.
+ * Every error that manyhost throws. Programs should read `code`, `status` and `retryable`, never the message. A message says
+ * what was wrong, where, and what was got; `cause` has the error below.
  */
 
 interface ErrorKind {
-  /** HTTP status that the gateway answers with. */
+  /** HTTP status of the gateway's response. */
   readonly status: number
-  /** Whether the same request may succeed when it is made again later. */
+  /** Whether the same request may succeed later. */
   readonly retryable: boolean
   readonly meaning: string
 }
 
-/** All codes. README's table of errors is held against this one by a test. */
+/** All codes. A test compares README's table of errors with this one. */
 export const ERRORS = {
   MANYHOST_INVALID_OPTION: errorKind(400, false, 'an option is unknown or out of its range'),
   MANYHOST_INVALID_URL: errorKind(400, false, 'a virtual or requested URL cannot be one'),
@@ -143,11 +143,11 @@ export interface ErrorDetails {
   /** Replaces the code's own HTTP status, as `MANYHOST_BAD_STATUS` does. */
   status?: number
   retryable?: boolean
-  /** What each attempt of the request met, first attempt first. */
+  /** The attempts of the request, oldest first. */
   attempts?: readonly AttemptReport[]
-  /** Virtual URL of the service concerned. */
+  /** Virtual URL of the service. */
   service?: string
-  /** Last output of the instance concerned. */
+  /** Last output of the instance. */
   output?: string
 }
 
@@ -157,12 +157,12 @@ export interface AttemptReport {
   readonly instance: string
   /** Milliseconds from dispatch to the end of the attempt. */
   readonly duration: number
-  /** Why it failed; absent for the attempt that was answered. */
+  /** Why the attempt failed; absent for the attempt that was answered. */
   readonly reason?: string
   readonly error?: Error
 }
 
-/** The one class of error. `name` is `AbortError` or `TimeoutError` where the web's convention has those names. */
+/** The only class of error. `name` is `AbortError` or `TimeoutError` where the web has these names. */
 export class ManyhostError extends Error {
   readonly code: ErrorCode
   /** HTTP status that fits this error. */
@@ -190,10 +190,10 @@ function webName(code: ErrorCode): string {
   return 'ManyhostError'
 }
 
-/** Makes an error that does not say where it was made: a stack takes most of the time that an error takes. */
+/** Makes an error without a stack, which would take most of the time. */
 export function createWithoutStack<E extends Error>(make: () => E): E {
   const { stackTraceLimit } = Error
-  // Unlike an assignment it does not throw where the intrinsics are frozen.
+  // Unlike an assignment, `Reflect.set` does not throw where the intrinsics are frozen.
   Reflect.set(Error, 'stackTraceLimit', 0)
   try {
     return make()
@@ -202,28 +202,26 @@ export function createWithoutStack<E extends Error>(make: () => E): E {
   }
 }
 
-/** Anything that was thrown, as an `Error`. Never throws, whatever the getters and `toString` of the value do. */
+/** A thrown value as an `Error`. Never throws, whatever the getters and `toString` of the value do. */
 export function asError(thrown: unknown): Error {
   try {
     if (thrown instanceof Error) {
-      // Whatever reads the message later reads it without a guard.
+      // Later reads of the message are not guarded.
       String(thrown.message)
       return thrown
     }
-    // Errors of another realm (node:vm, test runners) are no instances of ours.
+    // An error of another realm (node:vm, test runners) is no instance of this realm's `Error`.
     if (typeof thrown === 'object' && thrown !== null && 'message' in thrown) {
       return Object.assign(new Error(String(thrown.message)), thrown)
     }
     return new Error(String(thrown))
   } catch {
-    // An object without a way to become text, such as Object.create(null), or one whose own code throws.
-    return new Error('something that is no error was thrown')
+    // The value cannot become text, as Object.create(null), or its own code throws.
+    return new Error('a value that cannot be read was thrown')
   }
 }
 
-/**
- * The message of anything that was thrown, with its code where it has one: `ECONNREFUSED: connect ...`. Never throws.
- */
+/** The message of a thrown value, with its code if it has one: `ECONNREFUSED: connect ...`. Never throws. */
 export function describeError(thrown: unknown): string {
   const error = asError(thrown)
   try {
@@ -232,6 +230,6 @@ export function describeError(thrown: unknown): string {
     if (typeof code !== 'string' || message.includes(code)) return message || String(name)
     return error instanceof ManyhostError ? message : `${code}: ${message}`
   } catch {
-    return 'an error that cannot be read was thrown'
+    return 'an error whose message cannot be read was thrown'
   }
 }

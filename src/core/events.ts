@@ -1,4 +1,4 @@
-/** Names and payloads of the session's events, and the typed emitter. Observers only observe. */
+/** Names and data of the session's events, and the typed emitter. Listeners only observe. */
 
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
@@ -19,9 +19,9 @@ export interface InstanceEvent {
   readonly state: InstanceState
   /** The state before; absent for a new instance. */
   readonly from?: InstanceState
-  /** Why, where it is not plain: `killed by SIGKILL`, `health check: 3 failures in a row`. */
+  /** Why the state has changed, where that is not obvious: `killed by SIGKILL`, `health check: 3 failures in a row`. */
   readonly reason?: string
-  /** The last lines that it wrote, for `failed`. */
+  /** The last lines of its output, for `failed`. */
   readonly output?: string
   readonly provider: string
   /** Milliseconds since 1970. */
@@ -43,7 +43,7 @@ export interface RequestEvent {
   readonly method: string
   readonly path: string
   readonly outcome: Outcome
-  /** HTTP status of the answer, or of the error. */
+  /** HTTP status of the response, or of the error. */
   readonly status: number
   /** Milliseconds from the call to the end of the response's body. */
   readonly duration: number
@@ -61,7 +61,7 @@ export interface ResendEvent {
   readonly at: number
 }
 
-/** A machine that runs instances, in the care of an agent. */
+/** An agent: a program on another machine that runs instances there. */
 export interface AgentEvent {
   readonly agent: string
   readonly change: 'came' | 'returned' | 'leaves' | 'left' | 'evicted'
@@ -69,7 +69,7 @@ export interface AgentEvent {
   readonly at: number
 }
 
-/** The end of one attempt at a task. Its command is not told: it may have secrets in it. */
+/** The end of one attempt of a task. The command is left out, as it may contain secrets. */
 export interface TaskEvent {
   readonly task: string
   /** 1 for the first. */
@@ -77,15 +77,15 @@ export interface TaskEvent {
   readonly group: number
   readonly outcome: 'succeeded' | 'failed' | 'cancelled' | 'retried'
   readonly exitStatus: number
-  /** Milliseconds that it ran; null for one that never did. */
+  /** Milliseconds that it ran; null if it never ran. */
   readonly duration: number | null
   readonly at: number
 }
 
-/** How a request ended. `answered` says nothing of the status: a 500 is an answer. */
+/** How a request ended. `answered` says nothing about the status: a 500 is an answer. */
 export type Outcome = 'answered' | 'failed' | 'aborted' | 'expired' | 'refused'
 
-/** README's table of events is held against this one by a test. */
+/** A test compares README's table of events with this one. */
 export interface SessionEvents {
   instance: InstanceEvent
   cluster: ClusterEvent
@@ -99,26 +99,27 @@ export interface SessionEvents {
 type Listener<T> = (event: T) => void
 
 /**
- * A typed emitter. Unlike Node's, `error` without a listener does not throw: failures heal, and are also events. A
- * listener that throws, or whose promise is rejected, is reported once, as an event `error`, and changes nothing else.
- * The report is a warning of the process where nobody listens to `error`, or where the listener that failed does.
+ * A typed emitter. Unlike Node's, it does not throw at an `error` without a listener, because most failures heal by
+ * themselves. If a listener throws, or its promise rejects, this is reported once, as an event `error`, and changes nothing
+ * else. The report is a warning of the process if `error` has no listener, or if a listener of `error` has failed.
  */
 export class Emitter<Events extends object> {
   readonly #owner: string
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>()
-  /** By listener. A listener may hear several events: each failing pair of both is reported. */
+  /** By listener, then by event. A listener of several events is reported once for each of them. */
   readonly #failuresByListener = new WeakMap<
     Listener<never>,
     Map<keyof Events, FirstFailureReporter>
   >()
 
-  /** @param owner what the listeners were given to, for reports: `session` */
+  /** @param owner the object that has the listeners, for reports: `session` */
   constructor(owner = 'emitter') {
     this.#owner = owner
   }
 
   /**
-   * Subscribes; the function that is returned unsubscribes.
+   * Subscribes to an event.
+   * @returns a function that unsubscribes
    * @throws ManyhostError MANYHOST_INVALID_OPTION
    */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
@@ -141,7 +142,7 @@ export class Emitter<Events extends object> {
     if (set?.size === 0) this.#listeners.delete(name)
   }
 
-  /** Whether anybody listens: ask before an event is built on the hot path. */
+  /** Whether an event has a listener. On the hot path, ask this before the event is built. */
   hasListeners(name: keyof Events): boolean {
     return this.#listeners.has(name)
   }
@@ -150,7 +151,7 @@ export class Emitter<Events extends object> {
     const set = this.#listeners.get(name)
     if (!set) return
     for (const listener of [...set] as Listener<Events[Name]>[]) {
-      // One that a listener before it has unsubscribed hears nothing any more.
+      // An earlier listener may have unsubscribed this one.
       if (!set.has(listener as Listener<never>)) continue
       try {
         const answer: unknown = listener(event)
@@ -188,7 +189,7 @@ export class Emitter<Events extends object> {
   }
 
   #reportFailure(name: keyof Events, error: ManyhostError): void {
-    // An `error` about a listener of `error` could go round for ever.
+    // An event `error` about a listener of `error` could repeat for ever.
     const listened = 'error' as keyof Events
     if (name === listened || !this.hasListeners(listened)) emitWarning(error)
     else this.emit(listened, error as Events[keyof Events])

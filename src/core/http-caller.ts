@@ -1,30 +1,30 @@
-/** Who calls an HTTP server of ours: what it knows, and what a page in a browser can be told by. Pure. */
+/** Checks of the caller of an HTTP server: its secret, and whether it is a page of another site in a browser. Pure. */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { isLoopback } from './options.ts'
 
-/** Of a secret, to be compared with others by `isSame`. */
+/** The digest of a secret, for `isEqualDigest`. */
 export function digestSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
-/** Equal in a time that tells nothing of where they differ: both are digests. */
+/** Compares two digests in a time that does not depend on where they differ. */
 export function isEqualDigest(a: Buffer, b: Buffer): boolean {
   return timingSafeEqual(a, b)
 }
 
-/** Equal in a time that tells nothing of where they differ, nor of their lengths. */
+/** Compares two secrets in a time that depends neither on where they differ nor on their lengths. */
 export function isSameSecret(a: string, b: string): boolean {
   return isEqualDigest(digestSecret(a), digestSecret(b))
 }
 
-/** The token of a header `Authorization: Bearer ...` (RFC 6750 section 2.1), empty where there is none. */
+/** The token of a header `Authorization: Bearer ...` (RFC 6750 section 2.1); empty if there is none. */
 export function parseBearerToken(authorization: string | undefined): string {
   return /^bearer +(\S+) *$/i.exec(authorization ?? '')?.[1] ?? ''
 }
 
 /**
- * Whether the name in Host can only mean this machine, or is the address that was connected to. A page whose name was
- * bound anew to this machine calls it by a name that is neither.
+ * Whether the name in `Host` can only mean this machine, or is the address of this end of the connection. A page of another
+ * site that has pointed its own name to this machine (DNS rebinding) sends a name that is neither.
  */
 export function isLocalHostName(
   host: string | undefined,
@@ -37,7 +37,7 @@ export function isLocalHostName(
   return address !== '' && (hostname === address || hostname === `[${address}]`)
 }
 
-/** Whether the page that calls, if it is one, came from the server that it calls. */
+/** Whether a caller that is a page in a browser came from the server that it calls. True for other callers. */
 export function isSameOrigin(origin: string | undefined, host: string | undefined): boolean {
   if (origin === undefined) return true
   return URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()

@@ -1,9 +1,9 @@
 /**
- * Objects whose keys come from outside: names of headers, tags, variables, providers. They have no prototype, so that
- * `constructor` is absent until somebody sets it, and `__proto__` is a key like any other.
+ * Objects whose keys come from outside, such as names of headers, tags, variables or providers. They have no prototype, so that
+ * `constructor` is absent until it is set, and `__proto__` is a key like any other.
  */
 
-/** An empty one, or a copy of these keys. */
+/** An empty object without a prototype, or a copy of `from`. */
 export function createDict<V>(from?: Readonly<Record<string, V>>): Record<string, V> {
   return from === undefined ? Object.create(null) : Object.assign(Object.create(null), from)
 }
@@ -14,13 +14,13 @@ export function dictFromEntries<V>(entries: Iterable<readonly [string, V]>): Rec
   return made
 }
 
-/** Its instances inherit from an object that inherits nothing and is empty. */
+/** A class whose instances inherit from an empty object that has no prototype itself. */
 const Fields = function Fields() {} as unknown as new () => Record<string, never>
 Fields.prototype = Object.create(null)
 
 /**
- * As `dict()`, for the data path: an object whose prototype is null is kept as a hash table by V8, and takes three times
- * as long to fill.
+ * As `createDict`, for the data path. V8 keeps an object whose prototype is null as a hash table, which takes three times as
+ * long to fill.
  */
 export function createFields<V>(): Record<string, V> {
   return new Fields()

@@ -1,4 +1,4 @@
-/** Options, parsed once at the edge: unknown ones refused, each with its range and default in one table. */
+/** Parses options once, where they enter: one table has the range and the default of each option; others are refused. */
 import { isIPv4 } from 'node:net'
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
@@ -8,11 +8,11 @@ import { ManyhostError } from './errors.ts'
  * `Given` is the type of what may be given, where that differs from the type of what is used.
  */
 export interface Rule<T, Given = T> {
-  /** For messages and README: `a whole number from 1 up`. */
+  /** The range as text, for messages and README: `a whole number from 1 up`. */
   readonly range: string
   readonly parse: (value: unknown) => T | undefined
   readonly initial: T | undefined
-  /** How it is written in a file; absent where it can only be given in code. */
+  /** How the option is written in a file; absent if it can only be given in code. */
   readonly form?: Form
   /** Exists for the compiler only: `OptionsOf` reads the type. Never set. */
   readonly given?: Given
@@ -29,7 +29,7 @@ export interface NumberForm {
   readonly unit?: 'ms' | 'bytes'
 }
 
-/** What the range says, as data: for readers of files (`'30s'`, `'1MiB'`) and for JSON Schema. */
+/** The range as data: for readers of files (`'30s'`, `'1MiB'`) and for JSON Schema. */
 export type Form =
   | NumberForm
   | { readonly is: 'text'; readonly secret?: boolean; readonly pattern?: string }
@@ -39,7 +39,7 @@ export type Form =
   | { readonly is: 'record'; readonly of: Rule<unknown> }
   | { readonly is: 'options'; readonly rules: Rules; readonly required?: readonly string[] }
   | { readonly is: 'either'; readonly forms: readonly Form[] }
-  /** A mapping of whatever is in it: some format of others. */
+  /** A mapping with any content: a format that others define. */
   | { readonly is: 'tree' }
 
 export function rule<T>(
@@ -51,7 +51,7 @@ export function rule<T>(
   return form ? { range, initial, parse, form } : { range, initial, parse }
 }
 
-/** A whole number, up to `max` if there is one; one whose default is Infinity, or that says so, may also be unlimited. */
+/** A whole number from `min` to `max`. @param unlimited whether Infinity may be given, too; true if it is the default */
 export function whole(
   min: number,
   initial: number,
@@ -78,10 +78,10 @@ export function whole(
   })
 }
 
-/** What 0 may mean that Infinity means as well. */
+/** Meanings of 0 that Infinity has as well. */
 const ENDLESS = ['no limit', 'unlimited', 'never']
 
-/** Milliseconds; `zero` says what 0 means, where it may be given. Where that is no end, Infinity may be, too. */
+/** Milliseconds. @param zero what 0 means, where 0 may be given. If it means no limit, Infinity may be given, too */
 export function milliseconds(initial: number, zero?: string): Rule<number> {
   const unlimited = zero !== undefined && ENDLESS.includes(zero)
   const range = zero ? `milliseconds from 0 up (0: ${zero})` : 'milliseconds above 0'
@@ -138,7 +138,7 @@ export function record(): Rule<Record<string, string>> {
   return rule('an object of strings', {}, parse, { is: 'record', of: text('a string') })
 }
 
-/** An option that is an object of options. A wrong one inside is reported with its full name. */
+/** An option that is an object of options. A message about one of them has its full name. */
 export function nested<T, Given = T>(
   range: string,
   rules: Rules,
@@ -195,7 +195,7 @@ export function omitUndefined<T extends object>(options: T): Defined<T> {
 }
 
 /**
- * Checks `given` against the rules and fills in what is left out.
+ * Checks the given options and fills in the defaults of the others.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function parseOptions<R extends Rules>(
@@ -211,12 +211,12 @@ export function parseOptions<R extends Rules>(
 }
 
 /**
- * Checks what is given, and that alone: its cost is that of what is given, not of what could be.
+ * Checks the given options and fills in no defaults, so that its cost depends on the given options only.
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function checkOptions(where: string, given: unknown, rules: Rules): Record<string, unknown> {
   if (typeof given !== 'object' || given === null) {
-    throw invalid(`${where}: options are an object, got ${describe(given)}`)
+    throw invalid(`${where}: options must be an object, got ${describe(given)}`)
   }
   const parsed: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(given)) {
@@ -267,7 +267,7 @@ function invalid(message: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_OPTION', message)
 }
 
-/** Whether only this machine can be meant by the name or address of a host. */
+/** Whether the name or address of a host can only mean this machine. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[|\]$/g, '')
   return bare === 'localhost' || bare === '::1' || (isIPv4(bare) && bare.startsWith('127.'))

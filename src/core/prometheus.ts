@@ -1,4 +1,4 @@
-/** Figures that are kept elsewhere, for Prometheus: read when they are asked for, so that nothing is counted twice. */
+/** Metrics for Prometheus whose values are kept elsewhere. They are read at each scrape, so that nothing is counted twice. */
 import { Counter, Gauge, type Histogram, type Registry } from 'prom-client'
 import { ManyhostError } from './errors.ts'
 
@@ -7,48 +7,48 @@ export type MetricLabels = Readonly<Record<string, string | number>>
 /** Adds to the series with these labels. */
 export type AddToSeries = (labels: MetricLabels, value: number) => void
 
-/** Kind; names of the labels, with commas; meaning. */
+/** The kind of a metric, the names of its labels with commas between them, and its meaning. */
 export type MetricDefinition = readonly [
   kind: 'counter' | 'gauge' | 'histogram',
   labels: string,
   help: string,
 ]
 
-/** One figure of an owner, with the means to read it. Called at each scrape; says all series anew. */
+/** A metric of one owner, and the function that reads it. It is called at each scrape, and gives all series. */
 export type MetricSource = { readonly name: string; readonly definition: MetricDefinition } & (
   | { readonly read: (add: AddToSeries) => void }
   | { readonly buckets: () => Iterable<HistogramBuckets> }
 )
 
 /**
- * Whose figures they are: the name of the label by which the second and further owners on one registry are told apart.
- * The first one has no such label, so that series are what they were as long as there is one owner.
+ * The kind of owner of metrics: the name of the label that the second and further owners of one registry have. The first
+ * owner has no such label, so that the series of a single owner have the usual names.
  */
 export type MetricOwner = 'session' | 'feed' | 'server' | 'provider'
 
-/** A metric of a registry that all owners there share. */
+/** A metric of a registry, with the sources of all its owners. */
 interface SharedMetric {
   readonly metric: unknown
   readonly sources: Map<MetricRegistration, MetricSource>
 }
 
 interface MetricRegistration {
-  /** 1, 2, ...: the least that was free. */
+  /** 1, 2, ...: the lowest number that was free. */
   readonly number: number
 }
 
 interface RegisteredMetrics {
   readonly shared: Map<string, SharedMetric>
-  /** Numbers that are taken, by the first name of a set of figures: those of one kind are numbered together. */
+  /** Numbers in use, by the first name of a set of metrics: owners of the same set are numbered together. */
   readonly numbers: Map<string, Set<number>>
 }
 
 const metricsByRegistry = new WeakMap<Registry, RegisteredMetrics>()
 
 /**
- * Registers all figures of an owner with a registry, or none of them.
- * @returns takes them out again; idempotent
- * @throws ManyhostError MANYHOST_INVALID_OPTION where the registry has a metric of that name which is somebody else's
+ * Registers all metrics of an owner, or none of them.
+ * @returns a function that removes them; idempotent
+ * @throws ManyhostError MANYHOST_INVALID_OPTION if the registry has a metric of the same name that is not manyhost's
  */
 export function registerMetricSources(
   registry: Registry,
@@ -67,7 +67,7 @@ export function registerMetricSources(
   numbers.add(registration.number)
   for (const source of sources) {
     const { name } = source
-    // A registry that was cleared has forgotten the metric, and all who had figures there are gone with it.
+    // A registry that was cleared has lost the metric, and the sources of all its owners.
     if (registry.getSingleMetric(name) === undefined)
       shared.set(name, createSharedMetric(registry, owner, source))
     shared.get(name)?.sources.set(registration, source)
@@ -101,7 +101,7 @@ function lowestFreeNumber(numbers: ReadonlySet<number>): number {
 function metricNameTakenError(name: string): ManyhostError {
   return new ManyhostError(
     'MANYHOST_INVALID_OPTION',
-    `registry: it has a metric ${name} already that is not of manyhost; give another registry, or none`,
+    `registry: another program part has registered a metric ${name} already; give another registry, or none`,
   )
 }
 
@@ -158,11 +158,11 @@ export interface MetricSample {
   readonly exemplar?: SampleExemplar | undefined
 }
 
-/** As prom-client has it; OpenMetrics shows it, the plain text does not. */
+/** In the form of prom-client. The OpenMetrics format has exemplars, the plain text format has not. */
 export interface SampleExemplar {
   readonly labelSet: Record<string, string>
   readonly value: number
-  /** In s. */
+  /** In seconds since 1970. */
   readonly timestamp: number
 }
 
@@ -171,7 +171,7 @@ export interface HistogramBuckets {
   readonly labels: MetricLabels
   /** Upper bounds, ascending, without infinity. */
   readonly bounds: readonly number[]
-  /** Values in each bucket alone; the last is of what is above all bounds. */
+  /** The number of values in each bucket, not cumulative. The last bucket is above all bounds. */
   readonly counts: ArrayLike<number>
   readonly sum: number
   readonly count: number
@@ -179,8 +179,8 @@ export interface HistogramBuckets {
 }
 
 /**
- * prom-client's own histogram takes each value with its labels, which costs more than a request or a message may; its
- * registry asks a metric for no more than `get()`.
+ * A metric that a registry of prom-client accepts: a registry calls only `get()`. prom-client's own histogram needs the labels
+ * with each value, which costs too much on the hot path.
  */
 function createHistogram(
   name: string,
@@ -204,7 +204,7 @@ function createHistogram(
   return metric as unknown as Histogram<string>
 }
 
-/** Cumulative, as the exposition format has it. */
+/** The samples of a histogram. Its buckets are cumulative, as the exposition format requires. */
 function histogramSamples(
   name: string,
   { labels, bounds, counts, sum, count, ...rest }: HistogramBuckets,

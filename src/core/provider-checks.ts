@@ -20,20 +20,20 @@ export function checkRunning(value: unknown, { name }: Pick<Provider, 'name'>): 
   if (wrong === undefined) return value as Running
   throw new ManyhostError(
     'MANYHOST_START_FAILED',
-    `provider ${name}: start must answer { dispatcher, exited, stop }, got ${wrong}`,
+    `provider ${name}: start must resolve with { dispatcher, exited, stop }, got ${wrong}`,
   )
 }
 
-/** What an instance has beside its functions. */
+/** The parts of a running instance that are not functions. */
 const PARTS = ['dispatcher', 'exited', 'leaving', 'address', 'slots'] as const
 
-/** A part that is a promise, forgotten or not, must not end the process when it is rejected: it is judged elsewhere. */
+/** Handles the rejection of a part that is a promise, so that it does not end the process. Others check the part itself. */
 function watchParts(value: object): void {
   for (const part of PARTS) {
     try {
       catchRejection(Reflect.get(value, part), () => undefined)
     } catch {
-      // A getter that throws: whoever needs that part finds it.
+      // A getter throws. The code that needs this part handles that.
     }
   }
 }
@@ -44,13 +44,15 @@ function findMissingPart(value: unknown): string | undefined {
   const has = (name: string, method: string): boolean =>
     typeof (Reflect.get(value, name) as Record<string, unknown> | undefined)?.[method] ===
     'function'
-  if (!has('dispatcher', 'dispatch')) return 'an object without a dispatcher of undici'
-  if (!has('exited', 'then')) return 'an object without the promise `exited`'
-  if (typeof Reflect.get(value, 'stop') !== 'function') return 'an object without a function `stop`'
+  if (!has('dispatcher', 'dispatch'))
+    return 'an object whose dispatcher is not a Dispatcher of undici'
+  if (!has('exited', 'then')) return 'an object whose `exited` is not a promise'
+  if (typeof Reflect.get(value, 'stop') !== 'function')
+    return 'an object whose `stop` is not a function'
   return undefined
 }
 
-/** Its end. Never rejects: an instance of whose end nobody can tell is lost. */
+/** The end of an instance. Never rejects: if `exited` rejects, the instance counts as lost. */
 export async function waitForExit(running: Running): Promise<Exit> {
   try {
     const exit: Partial<Exit> | undefined = await running.exited
@@ -59,7 +61,7 @@ export async function waitForExit(running: Running): Promise<Exit> {
   } catch (error) {
     return {
       reason: 'lost',
-      detail: `its provider cannot tell how it ended: ${describeError(error)}`,
+      detail: `its provider failed to say how it ended: ${describeError(error)}`,
     }
   }
 }

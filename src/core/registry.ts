@@ -1,19 +1,19 @@
 /**
- * Virtual URL to service, as httpx mounts do it: scheme and host, a port where one is given (without one, any port
- * matches), and beyond httpx the longest path prefix. Pure but for the map that it keeps.
+ * Finds the service of a URL. A virtual URL matches by scheme and host, by its port if it has one (without a port it matches
+ * any port), and by the longest path prefix.
  */
 import { describe } from './describe.ts'
 import { ManyhostError } from './errors.ts'
 
 /** A virtual URL in its normal form. */
 export interface VirtualUrl {
-  /** As it is shown and asked for: `http://calc`, `http://calc:81/v2`. */
+  /** The whole URL: `http://calc`, `http://calc:81/v2`. */
   readonly href: string
   /** `http://calc` or `http://calc:81`. */
   readonly origin: string
   /** `calc` or `calc:81`. */
   readonly host: string
-  /** `''` or `/v2`, without a slash at its end. */
+  /** `''` or `/v2`, without a slash at the end. */
   readonly prefix: string
 }
 
@@ -69,7 +69,7 @@ export class ServiceRegistry<Service> {
     return service
   }
 
-  /** Puts another service in the place of one, between two requests. */
+  /** Replaces a service by another one, between two requests. */
   replace(url: VirtualUrl, service: Service): void {
     const entries = this.#origins.get(url.origin) ?? []
     const index = entries.findIndex((entry) => entry.url.prefix === url.prefix)
@@ -83,7 +83,7 @@ export class ServiceRegistry<Service> {
     else this.#origins.delete(url.origin)
   }
 
-  /** The service that was registered under just this URL. */
+  /** The service that was registered with exactly this URL. */
   get(url: VirtualUrl): Service | undefined {
     return this.#origins.get(url.origin)?.find((entry) => entry.url.prefix === url.prefix)?.service
   }
@@ -93,7 +93,7 @@ export class ServiceRegistry<Service> {
     const entries = this.#origins.get(origin)
     const found = entries && findByLongestPrefix(entries, path)
     if (found !== undefined) return found
-    // A registration without a port is for any port.
+    // A virtual URL without a port is for any port.
     const colon = origin.lastIndexOf(':')
     if (colon <= 5) return undefined
     const portless = this.#origins.get(origin.slice(0, colon))
@@ -104,7 +104,7 @@ export class ServiceRegistry<Service> {
     for (const entries of this.#origins.values()) for (const { service } of entries) yield service
   }
 
-  /** Virtual URLs, for messages. */
+  /** All virtual URLs, for messages. */
   hrefs(): string[] {
     return [...this.#origins.values()].flatMap((entries) => entries.map(({ url }) => url.href))
   }
@@ -122,6 +122,6 @@ function hasPathPrefix(path: string, prefix: string): boolean {
   if (prefix === '') return true
   if (!path.startsWith(prefix)) return false
   const next = path.charCodeAt(prefix.length)
-  // The end, '/' or '?': /v2 is no prefix of /v20.
+  // The prefix must end before '/', '?' or the end: /v2 is no prefix of /v20.
   return Number.isNaN(next) || next === 47 || next === 63
 }

@@ -1,17 +1,17 @@
 /**
- * The context of a startup function, made safe for a function that does not wait for what it calls: a failing
- * `ctx.spawn(...)` without `await` would be an unhandled rejection, which ends the whole program. Here the failure is a
- * line of the instance's output instead. Whoever does wait gets the rejection as before.
+ * Makes the context of a startup function safe for a function that forgets `await`. A failing `ctx.spawn(...)` without
+ * `await` would be an unhandled rejection, which ends the whole program. Here the failure becomes a line of the instance's
+ * output. A function that waits gets the rejection as usual.
  */
 import { describeError } from './errors.ts'
 import type { StartupContext } from './provider.ts'
 import { yieldTurn } from './time.ts'
 
-/** A promise that knows whether anybody waits for it. `await` calls `then` of a promise of another class. */
+/** A promise that records whether its `then` was called. `await` calls `then` of a promise of another class. */
 class ObservedPromise<T> extends Promise<T> {
   #isObserved = false
 
-  /** What `then` and `catch` answer are usual promises. */
+  /** `then` and `catch` return ordinary promises. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
   }
@@ -25,10 +25,10 @@ class ObservedPromise<T> extends Promise<T> {
     return super.then(onDone, onFailed)
   }
 
-  /** Hears of a rejection that nobody else hears of. */
+  /** Calls `hear` with a rejection that nothing else handles. */
   whenUnobserved(hear: (error: unknown) => void): this {
     super.then(undefined, async (error) => {
-      // Whoever waits may begin to do so in the turn in which it fails.
+      // The function may begin to wait in the turn in which the promise rejects.
       await yieldTurn()
       if (!this.#isObserved) hear(error)
     })
@@ -36,7 +36,7 @@ class ObservedPromise<T> extends Promise<T> {
   }
 }
 
-/** Contexts that are safe already: the session and the provider both make them so. */
+/** Contexts that are safe already: both the session and a provider may call `createSafeContext`. */
 const safeContexts = new WeakSet<StartupContext>()
 
 export function createSafeContext(context: StartupContext): StartupContext {
@@ -44,7 +44,7 @@ export function createSafeContext(context: StartupContext): StartupContext {
   const watched =
     <Args extends unknown[], T>(name: string, call: (...args: Args) => Promise<T>) =>
     (...args: Args): Promise<T> => {
-      // Also what it throws at once is a rejection, as it is of an async function.
+      // A synchronous throw becomes a rejection, as in an async function.
       const observed = new ObservedPromise<T>((resolve) => resolve(call.apply(context, args)))
       return observed.whenUnobserved((error) => {
         const text = `ctx.${name}, which the startup function did not wait for, failed`

@@ -4,12 +4,12 @@
  */
 import { ManyhostError } from './errors.ts'
 
-/** Milliseconds on a clock that never goes backwards; only differences have a meaning. */
+/** Milliseconds on a clock that never goes backwards. Only differences have a meaning. */
 export function now(): number {
   return performance.now()
 }
 
-/** Milliseconds since 1970, for what people and other machines read. */
+/** Milliseconds since 1970, for people and other machines. */
 export function wallClock(): number {
   return Date.now()
 }
@@ -33,23 +33,23 @@ class TimeoutTimer implements Timer {
   }
 }
 
-/** Calls back once after `ms`. It keeps the process alive until then. */
+/** Calls back once after `ms` milliseconds. Keeps the process alive until then. */
 export function after(ms: number, callback: () => void): Timer {
   return new TimeoutTimer(ms, callback, true)
 }
 
-/** Calls back once after `ms`, unless the process has nothing else left to do by then. */
+/** Calls back once after `ms` milliseconds. Does not keep the process alive. */
 export function afterUnref(ms: number, callback: () => void): Timer {
   return new TimeoutTimer(ms, callback, false)
 }
 
-/** A timer that is later than this, in ms, tells of a standstill: of this process, or of its whole machine. */
+/** A timer that is more milliseconds late than this shows that this process, or its machine, stood still. */
 const STANDSTILL = 50
 
 /**
- * Calls back when the other side was silent for `ms`; does not keep the process alive. A standstill of our own is no
- * silence of theirs: what they said meanwhile waits unread. Then it listens as long again as it was late, `ms` at most
- * and once, so that a process that is always late still comes to an end.
+ * Calls back when the peer was silent for `ms` milliseconds. Does not keep the process alive. If this process stood still
+ * itself, bytes of the peer may wait unread. Then the timer waits once more, for as long as it was late and for `ms` at most.
+ * It does so only once, so that a process that is always late still calls back.
  */
 export function afterSilence(ms: number, callback: () => void): Timer {
   const due = now() + ms
@@ -61,14 +61,14 @@ export function afterSilence(ms: number, callback: () => void): Timer {
   return { clear: () => timer.clear() }
 }
 
-/** Calls back each `ms`; does not keep the process alive. */
+/** Calls back every `ms` milliseconds. Does not keep the process alive. */
 export function every(ms: number, callback: () => void): Timer {
   const handle = setInterval(callback, ms)
   handle.unref?.()
   return { clear: () => clearInterval(handle) }
 }
 
-/** Resolves after `ms`; rejects at once with the signal's reason when it is aborted. */
+/** Resolves after `ms` milliseconds. Rejects with the reason of the signal as soon as that is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason)
@@ -84,14 +84,14 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** Resolves when this turn of the event loop is over: what the system had to accept and to read has been taken. */
+/** Resolves when this turn of the event loop is over: connections and bytes that were waiting have been taken in. */
 export function yieldTurn(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(resolve)
   })
 }
 
-/** Settles as `promise` does, or resolves with `undefined` after `ms`, whichever comes first. */
+/** Settles as `promise` does, or resolves with `undefined` after `ms` milliseconds, whichever is first. */
 export async function resolveWithin<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: Timer | undefined
   const late = new Promise<undefined>((resolve) => {
@@ -104,10 +104,10 @@ export async function resolveWithin<T>(ms: number, promise: Promise<T>): Promise
   }
 }
 
-/** How often `until` looks, in ms. */
+/** Milliseconds between two checks of `until`. */
 const UNTIL_INTERVAL = 2
 
-/** Resolves with true when the condition holds, or with false after `timeout` ms. For what is not on the hot path. */
+/** Resolves with true when the condition holds, or with false after `timeout` milliseconds. Not for the hot path. */
 export async function until(
   condition: () => boolean,
   timeout = Number.POSITIVE_INFINITY,

@@ -1,7 +1,7 @@
 /**
- * How a function that a user gave is called. What it throws, what its promise is rejected with, and what it answers
- * that it may not, is reported once; then a default takes its place. A function that fails fails at each request, so
- * further reports would say nothing new, and would cost more than the request.
+ * Calls functions that a user has given. If such a function throws, if its promise rejects, or if it returns what it must not,
+ * this is reported once, and a default takes its place. Further reports would say nothing new, as a function that fails once
+ * usually fails at each request, and they would cost more than the request.
  */
 
 import { describe } from './describe.ts'
@@ -11,14 +11,14 @@ import { type Rule, rule } from './options.ts'
 /** Takes the report of a failed function. It does not throw. */
 export type ErrorReporter = (error: ManyhostError) => void
 
-/** For functions that belong to no session: nobody listens to an event, so the report is a warning of the process. */
+/** For functions that belong to no session. No event can report them, so the report is a warning of the process. */
 export const emitWarning: ErrorReporter = (error) =>
   process.emitWarning(error.message, { type: 'ManyhostWarning', code: error.code })
 
 export interface GuardedFunctionInfo {
-  /** Names the function, and where it was given: `the balance of http://calc`. */
+  /** The function and where it was given, for the report: `the balance of http://calc`. */
   readonly what: string
-  /** Says what happens instead: `least-in-flight is used`. */
+  /** What happens instead, for the report: `least-in-flight is used`. */
   readonly instead: string
   /** @default a warning of the process */
   readonly report?: ErrorReporter | undefined
@@ -35,23 +35,23 @@ export class FirstFailureReporter {
     this.#info = info
   }
 
-  /** The function threw, or its promise was rejected. */
+  /** Reports that the function threw, or that its promise was rejected. */
   reportThrown(thrown: unknown): void {
     if (!this.#isReported) this.#report(`threw: ${describeError(thrown)}`, thrown)
   }
 
-  /** The function answered what it may not. A promise among such answers may be rejected later: nobody waits for it. */
+  /** Reports a wrong return value. If it is a promise, its rejection must not end the process. */
   reportAnswer(value: unknown, wanted: string): void {
     catchRejection(value, () => undefined)
     if (!this.#isReported) this.#report(`answered ${describe(value)}; it must answer ${wanted}`)
   }
 
-  /** The function has not settled in its time. */
+  /** Reports that the promise of the function has not settled in time. */
   reportStall(ms: number): void {
     if (!this.#isReported) this.#report(`has not ended within ${ms} ms`)
   }
 
-  /** Calls a function whose answer does not count. */
+  /** Calls a function whose return value does not matter. */
   run(call: () => unknown): void {
     try {
       catchRejection(call(), (error) => this.reportThrown(error))
@@ -60,7 +60,7 @@ export class FirstFailureReporter {
     }
   }
 
-  /** Calls a function that answers how to undo what it did; what is answered here undoes it, where that can be. */
+  /** Calls a function that returns an undo function, such as an unsubscribe. @returns that function, or one that does nothing */
   runUndoable(call: () => unknown): () => void {
     let undo: unknown
     this.run(() => {
@@ -85,7 +85,7 @@ export class FirstFailureReporter {
   }
 }
 
-/** Hears of the rejection of whatever may be a promise, so that it does not end the process. Never throws. */
+/** Handles the rejection of a value that may be a promise, so that it does not end the process. Never throws. */
 export function catchRejection(value: unknown, onRejected: (error: unknown) => void): void {
   if (typeof value !== 'object' || value === null) return
   try {
@@ -100,14 +100,14 @@ export function catchRejection(value: unknown, onRejected: (error: unknown) => v
 
 export interface GuardedFunctionRule<Args extends readonly unknown[], Answer>
   extends GuardedFunctionInfo {
-  /** For the report: `an index of a candidate`. */
+  /** What the function must return, for the report: `an index of a candidate`. */
   readonly wanted: string
-  /** Makes the answer of what the function answered; undefined where that cannot be one. May throw. */
+  /** Checks and converts what the function has returned; undefined if that is not valid. May throw. */
   readonly read: (value: unknown, ...args: Args) => Answer | undefined
   readonly fallback: (...args: Args) => Answer
 }
 
-/** A function that can be called like `given`, and that answers the default wherever `given` fails. */
+/** A function that is called like `given`, and returns the value of `fallback` whenever `given` fails. Never throws. */
 export function guardFunction<Args extends readonly unknown[], Answer>(
   given: (...args: Args) => unknown,
   rule: GuardedFunctionRule<Args, Answer>,
@@ -129,7 +129,7 @@ export function guardFunction<Args extends readonly unknown[], Answer>(
   }
 }
 
-/** A source of random numbers that a user gave. */
+/** A source of random numbers that a user may have given. */
 export function guardRandom(
   given: (() => number) | undefined,
   info: Omit<GuardedFunctionInfo, 'instead'>,
@@ -139,15 +139,15 @@ export function guardRandom(
     ...info,
     instead: 'Math.random is used',
     wanted: 'a number from 0 up and below 1',
-    // With 1, which is the commonest slip, all that draws here still works.
+    // 1 is the most common mistake, and the callers work with it.
     read: (value) => (typeof value === 'number' && value >= 0 && value <= 1 ? value : undefined),
     fallback: Math.random,
   })
 }
 
 /**
- * The rule of an option that is a function which is only told something: what it throws is reported once, as a warning,
- * and changes nothing. The parsed function never throws.
+ * The rule of an option that is a listener: a function whose return value does not matter. A failure is reported once, as a
+ * warning of the process, and changes nothing else. The parsed function never throws.
  */
 export function listenerRule<Args extends readonly unknown[]>(
   range: string,

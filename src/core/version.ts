@@ -1,7 +1,7 @@
 /** The version of this package. */
 import { existsSync, readFileSync } from 'node:fs'
 
-/** As package.json has it: above `src`, or above `dist`. */
+/** Reads it from package.json, which is above `src` or above `dist`. */
 export function version(): string {
   const candidates = ['../../package.json', '../../../package.json'].map(
     (path) => new URL(path, import.meta.url),

@@ -8,6 +8,19 @@ export function formatLookupFailed(ident: string): string {
 /** The peer did not prove its identity in time. */
 export const AUTH_TIMED_OUT = 'Authentication timed out'
 
+/** The same for an unknown ident and for a wrong secret, so that a peer cannot find out which idents exist. */
+export function formatAuthFailed(ident: string): string {
+  return `Authentication failed for ${ident}`
+}
+
+export function formatPublishRefused(ident: string, channel: string): string {
+  return `Authkey not allowed to pub here. ident=${ident}, chan=${channel}`
+}
+
+export function formatSubscribeRefused(ident: string, channel: string): string {
+  return `Authkey not allowed to sub here. ident=${ident}, chan=${channel}`
+}
+
 /** The broker closes before it has looked at anything that came behind AUTH. */
 const UNPROCESSED_PATTERN = /^Authentication (is not possible now|timed out)/i
 /** The broker closes, but a new connection may be accepted: we read too slowly, it shuts down, or it is full. */

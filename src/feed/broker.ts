@@ -29,6 +29,7 @@ import {
   isChannelAllowed,
   verifySecret,
 } from './rights.ts'
+import { closeSource, startSource, waitForIdentity } from './source-calls.ts'
 import { type FeedErrorCategory, FeedStats } from './stats.ts'
 
 export interface FeedEvents {
@@ -223,7 +224,7 @@ export class Feed implements AsyncDisposable {
     const found = source.find(ident)
     if (!isPromiseLike(found)) return checkIdentity(found)
     const isCurrent = (): boolean => source === this.#settings.source
-    return settleWithin('find()', this.#settings.authTimeout, found).then(
+    return waitForIdentity(found, this.#settings.authTimeout).then(
       (identity) => (isCurrent() ? checkIdentity(identity) : this.#findIdentity(ident)),
       (error) => (isCurrent() ? Promise.reject(error) : this.#findIdentity(ident)),
     )
@@ -381,7 +382,7 @@ export class Feed implements AsyncDisposable {
 
   async #closeSource(source: IdentitySource): Promise<void> {
     try {
-      await settleWithin('close()', this.#settings.closeTimeout + 1_000, source.close?.())
+      await closeSource(source, this.#settings.closeTimeout + 1_000)
     } catch (error) {
       this.#emitter.emit('error', asError(error))
     }
@@ -395,27 +396,4 @@ export class Feed implements AsyncDisposable {
     if (!this.#closing) return
     throw new ManyhostError('MANYHOST_FEED_CLOSED', `the feed ${this.name} is closed`)
   }
-}
-
-/** Milliseconds in which an identity source must start. */
-const START_TIMEOUT_MS = 60_000
-
-async function startSource(source: IdentitySource, onError: (error: Error) => void): Promise<void> {
-  await settleWithin('start()', START_TIMEOUT_MS, source.start?.(onError))
-}
-
-/**
- * Settles as the result of an identity source's method does, but after `ms` milliseconds at the latest: a user may have
- * written the source.
- * @throws ManyhostError MANYHOST_FUNCTION_FAILED
- */
-async function settleWithin<T>(method: string, ms: number, result: T | PromiseLike<T>): Promise<T> {
-  if (!isPromiseLike(result)) return result
-  const settled = await resolveWithin(
-    ms,
-    Promise.resolve(result).then((value) => ({ value })),
-  )
-  if (settled) return settled.value
-  const text = `identities: ${method} did not answer within ${ms} ms`
-  throw new ManyhostError('MANYHOST_FUNCTION_FAILED', text)
 }

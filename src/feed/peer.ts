@@ -5,7 +5,13 @@ import { asError } from '../core/errors.ts'
 import { isPromiseLike } from '../core/promise.ts'
 import { afterSilence, afterUnref, type Timer } from '../core/time.ts'
 import { BatchWriter } from './batch-writer.ts'
-import { AUTH_TIMED_OUT, formatLookupFailed } from './broker-messages.ts'
+import {
+  AUTH_TIMED_OUT,
+  formatAuthFailed,
+  formatLookupFailed,
+  formatPublishRefused,
+  formatSubscribeRefused,
+} from './broker-messages.ts'
 import type { FeedSettings } from './broker-options.ts'
 import type { FeedChannel, FeedChannels, Subscriber } from './channels.ts'
 import {
@@ -21,17 +27,12 @@ import {
   PROOF_BYTES,
   readShortText,
 } from './frame.ts'
+import { type PublishRoute, PublishRoutes } from './publish-routes.ts'
 import { type Identity, isChannelAllowed, verifyProof } from './rights.ts'
-import type { FeedErrorCategory, FeedStats, IdentStats, RouteStats } from './stats.ts'
+import type { FeedErrorCategory, FeedStats, IdentStats } from './stats.ts'
 
-export interface FeedPeerSettings
-  extends Pick<
-    FeedSettings,
-    'name' | 'nonceSize' | 'patterns' | 'bufferLimit' | 'deadline' | 'authTimeout'
-  > {
-  /** A secret that nobody has: see `verifyProof`. */
-  readonly decoy: string
-}
+/** `decoy`: a secret that nobody has, see `verifyProof`. */
+type FeedPeerSettings = FeedSettings & { readonly decoy: string }
 
 /** The broker, as its peers see it. */
 export interface FeedPeerContext {
@@ -50,16 +51,7 @@ const MAX_FIRST_FRAME_BYTES = HEADER_BYTES + 1 + MAX_NAME_BYTES + PROOF_BYTES
 /** Milliseconds in which the error message before an end must be sent. */
 const LAST_FRAME_TIMEOUT_MS = 1_000
 const KEEPALIVE_DELAY_MS = 10_000
-/** Prefixes of messages that a peer's connection remembers, so that they are parsed and checked once. */
-const MAX_CACHED_ROUTES = 8
 const MAX_SUBSCRIPTIONS = 10_000
-
-/** The destination of messages of this connection that begin with `prefix`. The right to publish there was checked. */
-interface PublishRoute {
-  readonly channel: string
-  readonly prefix: Buffer
-  readonly stats: RouteStats
-}
 
 export class FeedPeer implements Subscriber {
   readonly address: string
@@ -78,7 +70,7 @@ export class FeedPeer implements Subscriber {
   /** The peer has half-closed the connection. */
   #hasReadEnd = false
   #route: PublishRoute | undefined
-  readonly #routes: PublishRoute[] = []
+  readonly #routes = new PublishRoutes()
   /** A run: messages of `#route` that are adjacent in one chunk, `#runBytes`. They are forwarded in one piece. */
   #runBytes: Buffer | undefined
   #runStart = 0
@@ -216,17 +208,14 @@ export class FeedPeer implements Subscriber {
     const hash = Buffer.from(bytes.subarray(at, end))
     this.#state = 'checking'
     this.#parser.maxFrameBytes = Number.POSITIVE_INFINITY
-    let found: Identity | undefined | Promise<Identity | undefined>
+    let found: ReturnType<FeedPeerContext['findIdentity']>
     try {
       found = this.#context.findIdentity(ident)
     } catch (error) {
       this.#onLookupFailed(ident, error)
       return
     }
-    if (!isPromiseLike(found)) {
-      this.#finishAuthentication(ident, hash, found)
-      return
-    }
+    if (!isPromiseLike(found)) return this.#finishAuthentication(ident, hash, found)
     this.#socket.pause()
     Promise.resolve(found)
       .then((identity) => {
@@ -244,6 +233,10 @@ export class FeedPeer implements Subscriber {
     }
   }
 
+  #refuseIdentity(ident: string, identity: Identity | undefined): void {
+    this.refuse(identity ? 'invalid-secret' : 'invalid-ident', formatAuthFailed(ident))
+  }
+
   #onLookupFailed(ident: string, error: unknown): void {
     this.refuse('error-checking-ident', formatLookupFailed(ident), asError(error))
   }
@@ -251,8 +244,7 @@ export class FeedPeer implements Subscriber {
   #finishAuthentication(ident: string, hash: Buffer, identity: Identity | undefined): void {
     if (this.#state !== 'checking') return
     if (!verifyProof(hash, this.#nonce, identity, this.#context.settings.decoy) || !identity) {
-      const category = identity ? 'invalid-secret' : 'invalid-ident'
-      this.refuse(category, `Authentication failed for ${ident}`)
+      this.#refuseIdentity(ident, identity)
       return
     }
     this.#timer?.clear()
@@ -281,13 +273,12 @@ export class FeedPeer implements Subscriber {
     if (this.#state !== 'ready') return
     const { ident } = this
     if (!identity || identity.secret !== this.#identity?.secret) {
-      const category = identity ? 'invalid-secret' : 'invalid-ident'
-      this.refuse(category, `Authentication failed for ${ident}`)
+      this.#refuseIdentity(ident, identity)
       return
     }
     this.#identity = identity
     this.#route = undefined
-    this.#routes.length = 0
+    this.#routes.clear()
     for (const { name } of this.#channels) if (!this.#refuseUnlessMaySubscribe(name)) return
   }
 
@@ -303,7 +294,7 @@ export class FeedPeer implements Subscriber {
     if (!route || !hasPrefix(bytes, start + HEADER_BYTES, end, route.prefix)) {
       this.#forwardRun()
       route =
-        this.#routes.find(({ prefix }) => hasPrefix(bytes, start + HEADER_BYTES, end, prefix)) ??
+        this.#routes.find(bytes, start + HEADER_BYTES, end) ??
         this.#openRoute(bytes, start + HEADER_BYTES, end)
       this.#route = route
       if (!route) return
@@ -328,16 +319,14 @@ export class FeedPeer implements Subscriber {
       return undefined
     }
     const { text: channel, end: stop } = readShortText(bytes, at, end)
-    if (
-      !isChannelAllowed(this.#identity?.publish ?? [], channel, this.#context.settings.patterns)
-    ) {
-      const message = `Authkey not allowed to pub here. ident=${ident}, chan=${channel}`
-      this.refuse('no-pub-permission', message)
+    const { patterns } = this.#context.settings
+    if (!isChannelAllowed(this.#identity?.publish ?? [], channel, patterns)) {
+      this.refuse('no-pub-permission', formatPublishRefused(ident, channel))
       return undefined
     }
     const prefix = Buffer.from(bytes.subarray(start, stop))
     const route = { channel, prefix, stats: this.#context.stats.getRouteStats(ident, channel) }
-    if (this.#routes.unshift(route) > MAX_CACHED_ROUTES) this.#routes.pop()
+    this.#routes.add(route)
     return route
   }
 
@@ -364,10 +353,7 @@ export class FeedPeer implements Subscriber {
   #refuseUnlessMaySubscribe(name: string): boolean {
     const { patterns } = this.#context.settings
     const isAllowed = isChannelAllowed(this.#identity?.subscribe ?? [], name, patterns)
-    if (!isAllowed) {
-      const message = `Authkey not allowed to sub here. ident=${this.ident}, chan=${name}`
-      this.refuse('no-sub-permission', message)
-    }
+    if (!isAllowed) this.refuse('no-sub-permission', formatSubscribeRefused(this.ident, name))
     return isAllowed
   }
 

@@ -1,12 +1,13 @@
 /** Opens the gateway: its servers, its request handler and its admin address. */
 import { isDeepStrictEqual } from 'node:util'
+import { listenOn } from '../core/listen.ts'
 import { requireListenAddress } from '../core/listen-address.ts'
 import { sleep, yieldTurn } from '../core/time.ts'
 import { type AdminServer, openAdminServer, type SessionWithMetrics } from './admin/server.ts'
-import { listenOn, serverUrl } from './listening.ts'
 import { type GatewayOptions, parseGateway } from './options.ts'
 import { RequestHandler } from './request-handler.ts'
 import { openGatewayServer } from './server.ts'
+import { serverUrl } from './server-url.ts'
 
 /** Options that stay as they were when the sockets were opened. */
 const SOCKET_OPTIONS = [

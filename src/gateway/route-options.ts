@@ -16,7 +16,7 @@ import { isToken } from '../dispatch/validate-request.ts'
 
 /** How one service is reached through the gateway. */
 export interface RouteOptions {
-  /** Host names of the service, beside its virtual one and `<name>.localhost`; without a port, as any port matches. */
+  /** Host names of the service, beside its virtual one and `<name>.localhost`. A name matches with any port, `name:81` with that one. */
   readonly hosts?: readonly string[]
   /**
    * The path prefix of the service, in whole segments: `/calc`, `/api/v1`, or `/` for every path that no other service
@@ -94,8 +94,8 @@ export const CORS_RULES = {
 /** Every option of a service at the gateway. The tables of README and docs/config.md are tested against this one. */
 export const ROUTE_OPTION_RULES = {
   hosts: textList(
-    'a list of host names without a port',
-    text("a host name or '[IPv6 address]', without a port", isHost),
+    'a list of host names',
+    text("a host name or '[IPv6 address]', with or without a port", isHost),
   ),
   path: rule<string | false>(
     "a path such as '/calc' or '/api/v1', or false",
@@ -184,10 +184,15 @@ function parseDefined(where: string, given: unknown, rules: Rules): Record<strin
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
 }
 
-/** The `host` of a URL (RFC 3986 section 3.2.2), with the underscore that names of services may have. */
+/**
+ * What `Host` may hold (RFC 9110 section 7.2): a name or an address, and a port. Names of services may have underscores. A dot
+ * at the end is refused, because names are compared without it.
+ */
 function isHost(value: string): boolean {
-  if (value.startsWith('[')) return value.endsWith(']') && isIPv6(value.slice(1, -1))
-  return /^[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?$/i.test(value)
+  const match = /^(?:\[([0-9a-f:.]+)\]|[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)(?::\d{1,5})?$/i.exec(
+    value,
+  )
+  return match !== null && (match[1] === undefined || isIPv6(match[1]))
 }
 
 function parsePath(value: unknown): string | false | undefined {

@@ -96,26 +96,26 @@ async function findCgroupProblem(parent: string): Promise<string | undefined> {
   let child: ChildProcess | undefined
   try {
     group = Cgroup.create(parent)
-    const made = spawn('/bin/sh', ['-c', TRIAL_SCRIPT, 'manyhost-trial', group.procsFile], {
+    const trial = spawn('/bin/sh', ['-c', TRIAL_SCRIPT, 'manyhost-trial', group.procsFile], {
       detached: true,
       env: {},
       cwd: '/',
       stdio: ['pipe', 'pipe', 'ignore'],
     })
-    child = made
+    child = trial
     const exited = new Promise<string | null>((resolve) => {
-      made.once('exit', (_, signal) => resolve(signal))
-      made.once('error', () => resolve(null))
+      trial.once('exit', (_, signal) => resolve(signal))
+      trial.once('error', () => resolve(null))
     })
-    made.stdin.on('error', () => {})
-    const isInside = once(made.stdout, 'data').then(() => true)
+    trial.stdin.on('error', () => {})
+    const isInside = once(trial.stdout, 'data').then(() => true)
     isInside.catch(() => {})
     const hasEntered = await resolveWithin(
       TRIAL_TIMEOUT,
       Promise.race([isInside, exited.then(() => false)]),
     )
     if (!hasEntered) return `a process cannot enter a group in ${parent}`
-    if (!group.pids.includes(made.pid as number)) {
+    if (!group.pids.includes(trial.pid as number)) {
       return `a group in ${parent} does not list its processes`
     }
     if (!(await group.remove())) return `a group in ${parent} cannot be removed`

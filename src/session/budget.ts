@@ -1,4 +1,4 @@
-/** A session's budget of instances, shared by its services: the idlest gives way. */
+/** A session's budget of instances, which its services share. The service that has been idle for the longest time gives way. */
 import type { Cluster } from '../cluster/cluster.ts'
 import { shareInstances } from '../sizing/share.ts'
 
@@ -12,7 +12,7 @@ export class Budget {
     this.#clusters = clusters
   }
 
-  /** Shares soon: once, however often it is asked in one turn. */
+  /** Shares the budget soon, and only once for all calls of one turn. */
   scheduleShare(): void {
     if (this.#isScheduled) return
     this.#isScheduled = true
@@ -22,7 +22,7 @@ export class Budget {
     })
   }
 
-  /** How many more instances there may be now. What is on its way out, or being cleared away, still counts. */
+  /** How many more instances there may be now. Instances that are ending still count. */
   get available(): number {
     let available = this.#instances
     for (const cluster of this.#clusters()) available -= cluster.demand.held
@@ -30,8 +30,8 @@ export class Budget {
   }
 
   /**
-   * Tells each cluster how many instances it may have. What one gives up is another's only when it is gone, so that
-   * there are never more than the budget, not even while some drain.
+   * Sets how many instances each cluster may have. An instance that one cluster gives up counts until it is gone, so that
+   * there are never more instances than the budget, not even while some drain.
    */
   shareInstances(): void {
     const clusters = [...this.#clusters()]

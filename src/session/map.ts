@@ -1,4 +1,4 @@
-/** `session.map`: one request an item of a source, so many at a time, which is read no faster than answers are. */
+/** `session.map`: one request per item of a source, a bounded number at a time. The source is read no faster than outcomes are. */
 import { setMaxListeners } from 'node:events'
 import type { Client } from '../client/client.ts'
 import type { RequestOptions } from '../client/request.ts'
@@ -10,7 +10,7 @@ import { catchRejection } from '../core/user-functions.ts'
 
 export type MapSource<Item> = Iterable<Item> | AsyncIterable<Item>
 
-/** What one item's request is; what it says stands before what all say. */
+/** The request of one item. Its options take precedence over those of the map. */
 export interface MapRequest extends RequestOptions {
   readonly method?: string
   /** Relative to the URL of the map. */
@@ -20,17 +20,17 @@ export interface MapRequest extends RequestOptions {
 export interface MapOptions<Item, Value> {
   /** @default a POST of the item as JSON */
   readonly request?: (item: Item, index: number) => MapRequest
-  /** What is made of an answer, before its instance is free. @default JSON where it says so, else text; 400 and above throw */
+  /** Reads a response, while its slot is held. @default JSON if its type says so, else text; a status from 400 up throws */
   readonly read?: (response: Response, item: Item) => Value | Promise<Value>
-  /** `input`: in the order of the source; `completion`: as they come. @default 'input' */
+  /** Order of the outcomes: `input` is that of the source, `completion` that in which requests end. @default 'input' */
   readonly order?: 'input' | 'completion'
-  /** Requests at a time, and outcomes that wait to be taken. @default twice the places that there are, 16 to 1024 */
+  /** Requests under way plus outcomes that wait to be taken. @default twice the slots of the service, from 16 to 1024 */
   readonly concurrency?: number
   readonly priority?: number
   readonly signal?: AbortSignal
 }
 
-/** What became of one item: `value`, or `error`. */
+/** The outcome of one item: `value`, or `error`. */
 export type Mapped<Item, Value> =
   | {
       readonly index: number
@@ -63,8 +63,8 @@ export function defaultMapConcurrency(slots: number): number {
 }
 
 /**
- * Ends with the source. A request that fails is an outcome with `error`; a source that throws ends it, when all before has
- * had its outcome. Leaving the loop ends what is under way.
+ * Ends with the source. A request that fails is an outcome with `error`. If the source throws, the map ends with that error
+ * after the outcomes of all items before it. Leaving the loop cancels the requests that are under way.
  * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_ABORTED; what the source throws
  */
 export async function* mapItems<Item, Value>(
@@ -77,9 +77,9 @@ export async function* mapItems<Item, Value>(
   const { order = 'input', signal } = options
   const items = iteratorOf(source)
   const controller = new AbortController()
-  // Each request under way listens; there are `concurrency` of them.
+  // Each of the `concurrency` requests that are under way has a listener.
   setMaxListeners(0, controller.signal)
-  /** Ends the wait for whatever comes next: an outcome, an item, or the end. Not a race, which would keep each of them. */
+  /** Ends the wait for the next outcome, item or end. A race of promises would keep all of them in memory. */
   let wake = (): void => undefined
   const onAbort = (): void => {
     controller.abort(signal?.reason)
@@ -87,7 +87,7 @@ export async function* mapItems<Item, Value>(
   }
   if (signal?.aborted) onAbort()
   else signal?.addEventListener('abort', onAbort, { once: true })
-  /** Outcomes that were not taken yet, by index; a map keeps the order in which they came. */
+  /** Outcomes that were not taken yet, by index, in the order in which they came. */
   const finished = new Map<number, Mapped<Item, Value>>()
   let count = 0
   let taken = 0
@@ -106,7 +106,7 @@ export async function* mapItems<Item, Value>(
       wake()
     })
   }
-  /** Asks the source for one item. An outcome that is there does not wait for a source that does not answer. */
+  /** Asks the source for one item. It does not wait: an outcome that is there must not wait for a slow source. */
   const pull = (): void => {
     try {
       const next = items.next()
@@ -133,7 +133,7 @@ export async function* mapItems<Item, Value>(
     for (;;) {
       while (!isRead && !isAsked && count - taken < concurrency && !signal?.aborted) pull()
       if (signal?.aborted) {
-        throw new ManyhostError('MANYHOST_ABORTED', 'the map was given up', {
+        throw new ManyhostError('MANYHOST_ABORTED', 'map: the signal was aborted', {
           cause: signal.reason,
         })
       }
@@ -155,7 +155,7 @@ export async function* mapItems<Item, Value>(
     isOver = true
     signal?.removeEventListener('abort', onAbort)
     controller.abort(new Error('the map has ended'))
-    // A source that was asked and does not answer may not end, either: nobody waits for that.
+    // A source that does not give the next item may never end either, so nothing waits for it.
     if (!isRead && isAsked) catchRejection(items.return?.(), () => undefined)
     else if (!isRead) await items.return?.()
   }
@@ -187,7 +187,7 @@ async function sendItem<Item, Value>(
 
 async function readContent(response: Response): Promise<unknown> {
   if (response.status >= 400) {
-    // Read, so that its place is free; the status is what counts.
+    // The body is read so that its slot becomes free. Only the status matters.
     await response.bytes()
     response.raiseForStatus()
   }

@@ -1,6 +1,6 @@
 /**
- * The session's figures for Prometheus, read when they are asked for: nothing is counted twice, and a session whose
- * metrics nobody reads pays nothing for them.
+ * The session's metrics for Prometheus. They are read at each scrape, so that nothing is counted twice, and metrics that are
+ * not read cost nothing.
  */
 import type { Registry } from 'prom-client'
 import type { Cluster } from '../cluster/cluster.ts'
@@ -18,7 +18,7 @@ import { DURATION_BUCKETS, type Histogram } from '../dispatch/histogram.ts'
 
 const STATES: readonly InstanceState[] = ['pending', 'starting', 'ready', 'unready', 'draining']
 
-/** Name, kind, labels and meaning of each metric. README's table is held against this one by a test. */
+/** Name, kind, labels and meaning of each metric. A test compares README's table with this one. */
 export const METRICS = {
   manyhost_requests_total: ['counter', 'service,method,code,outcome', 'Requests that ended'],
   manyhost_request_duration_seconds: [
@@ -115,7 +115,7 @@ const HISTOGRAMS: Partial<Record<MetricName, (cluster: Cluster) => MeasuredHisto
 
 /**
  * Registers all metrics of the clusters with a registry.
- * @returns takes them out again
+ * @returns a function that removes them
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function registerSessionMetrics(
@@ -166,7 +166,7 @@ function toSampleExemplar(exemplar: Exemplar | undefined): SampleExemplar | unde
   const { id, traceId, ms, at } = exemplar
   const labelSet: Record<string, string> = traceId === undefined ? {} : { trace_id: traceId }
   const taken = traceId === undefined ? 0 : 'trace_id'.length + traceId.length
-  // One that a caller gave may be longer; a part of it would find nothing.
+  // An id that a caller gave may be longer. It is left out then, as nothing can be found by a part of it.
   if (taken + 'request_id'.length + id.length <= MAX_EXEMPLAR_LENGTH) labelSet.request_id = id
   return { labelSet, value: ms / 1_000, timestamp: at / 1_000 }
 }

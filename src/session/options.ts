@@ -1,10 +1,10 @@
-/** Options of the session, with defaults and ranges. */
+/** The options of a session, with ranges and defaults. */
 
 import { callback, milliseconds, rule, whole } from '../core/options.ts'
 import type { Provider } from '../core/provider.ts'
 import { isProvider } from '../core/provider-checks.ts'
 
-/** Every option of `new Session`. README's table is held against this one by a test. */
+/** Every option of `new Session`. A test compares README's table with this one. */
 export const SESSION_RULES = {
   provider: rule<Provider>('a provider', undefined, (value) =>
     isProvider(value) ? value : undefined,

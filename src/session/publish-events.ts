@@ -1,4 +1,4 @@
-/** The session's events on channels of a feed, as JSON: `manyhost.instance`, `manyhost.cluster`, ... */
+/** Publishes the session's events on channels of a feed, as JSON: `manyhost.instance`, `manyhost.cluster`, ... */
 
 import { parseOptions, text } from '../core/options.ts'
 import type { Feed } from '../feed/broker.ts'
@@ -6,11 +6,11 @@ import type { SessionCore } from './session.ts'
 import { forwardSessionEvents, SAMPLE_RULES, type SampleOptions } from './session-messages.ts'
 
 export interface PublishOptions extends SampleOptions {
-  /** What the channels begin with. @default 'manyhost' */
+  /** Beginning of the channels' names. @default 'manyhost' */
   readonly prefix?: string
 }
 
-/** Every option. docs/feed.md is held against this by a test. */
+/** Every option. A test compares docs/feed.md with this table. */
 export const PUBLISH_RULES = {
   prefix: {
     ...text('a text of 1 to 200 bytes', (value) => value !== '' && Buffer.byteLength(value) <= 200),
@@ -19,13 +19,14 @@ export const PUBLISH_RULES = {
   ...SAMPLE_RULES,
 } as const
 
-/** What takes messages: a `Feed` in this process, or a `FeedClient` of one elsewhere. */
+/** Takes messages: a `Feed` of this process, or a `FeedClient` of a feed elsewhere. */
 export interface Publisher {
   publish(channel: string, payload: string): unknown
 }
 
 /**
- * Tells a feed what happens in a session, from now on; the function that is returned ends that.
+ * Publishes the events of a session from now on.
+ * @returns a function that ends this
  * @throws ManyhostError MANYHOST_INVALID_OPTION
  */
 export function publishEvents(
@@ -38,13 +39,13 @@ export function publishEvents(
     try {
       publisher.publish(`${prefix}.${event}`, message)
     } catch {
-      // Closed, or full: who hears nothing notices by the feed's own words; the session goes on.
+      // The feed is closed or full. The session goes on; subscribers see a gap by the feed's own means.
     }
   }
   return forwardSessionEvents(session, publish, sampling as SampleOptions)
 }
 
-/** A feed that hears nothing of the session any more once it is closed. */
+/** Publishes the events of a session until the feed closes. */
 export function publishSession(
   feed: Feed,
   session: Pick<SessionCore, 'on'>,

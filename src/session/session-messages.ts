@@ -1,6 +1,6 @@
 /**
- * What is said of a session's events to those outside: one form, for channels of a feed and for the admin address'
- * event stream. docs/feed.md has its schema; a change that breaks readers raises its version.
+ * The messages of a session's events: one form for channels of a feed and for the event stream of the admin address.
+ * docs/feed.md has the schema. A change that breaks readers raises the version.
  */
 import { hostname } from 'node:os'
 import type { ManyhostError } from '../core/errors.ts'
@@ -9,21 +9,21 @@ import { rule } from '../core/options.ts'
 import { now, wallClock } from '../core/time.ts'
 import { guardRandom } from '../core/user-functions.ts'
 
-/** Version of what is said: the field `v` of every message. */
+/** Version of the messages: the field `v` of each of them. */
 export const EVENTS_VERSION = 1
 
-/** What every message has, beside the fields of its event. */
+/** The fields of every message. The fields of the event follow. */
 export interface FeedEnvelope {
   readonly v: typeof EVENTS_VERSION
   /** Name of the event: the channel without its prefix. */
   readonly event: string
   /** Milliseconds since 1970. */
   readonly at: number
-  /** The machine that says it. */
+  /** Name of the machine of the session. */
   readonly host: string
 }
 
-/** Longest texts of an event, such as the last lines of an instance: a message has its limit. */
+/** Characters of a text in a message, such as the last output of an instance: the size of a message is limited. */
 const MAX_EVENT_TEXT = 16_384
 const HOST = hostname()
 
@@ -50,11 +50,11 @@ export function formatSessionError(error: ManyhostError): string {
 
 export interface SampleOptions {
   /**
-   * Share of the requests and tasks that are told, from 0 to 1; requests that were not answered and tasks that did not
-   * succeed are told always. @default 0.01
+   * Share of the answered requests and succeeded tasks that have a message, from 0 to 1. Other requests and tasks always have
+   * one. @default 0.01
    */
   readonly sample?: number
-  /** Requests and tasks that are told each second, at most. @default 100 */
+  /** Greatest number of messages about requests and tasks per second. @default 100 */
   readonly requestsPerSecond?: number
   /** Source of the sampling, in [0, 1). @default Math.random */
   readonly random?: () => number
@@ -72,10 +72,10 @@ export const SAMPLE_RULES = {
   ),
 } as const
 
-/** What is told as it is. */
+/** Events that always have a message. */
 const UNSAMPLED_EVENTS = ['instance', 'cluster', 'resend', 'agent'] as const
 
-/** Tells the messages of a session's events, from now on; the function that is returned ends that. */
+/** Calls `notify` with the message of each event from now on. @returns a function that ends this */
 export function forwardSessionEvents(
   session: Pick<Emitter<SessionEvents>, 'on'>,
   notify: (event: string, message: string) => void,
@@ -84,8 +84,8 @@ export function forwardSessionEvents(
   const random = guardRandom(given, { what: 'the random of the sampled events' })
   let allowance = requestsPerSecond
   let last = now()
-  /** A bucket that a second fills: a busy fleet must not drown its own feed. */
-  const mayTell = (): boolean => {
+  /** A token bucket that fills within a second, so that a busy service does not flood its own feed. */
+  const maySend = (): boolean => {
     const time = now()
     allowance = Math.min(requestsPerSecond, allowance + ((time - last) / 1_000) * requestsPerSecond)
     last = time
@@ -101,13 +101,13 @@ export function forwardSessionEvents(
       const isPlain = event.outcome === 'answered'
       if (isPlain && random() >= sample) return
       const payload = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) notify('request', formatSessionEvent('request', payload))
+      if (maySend()) notify('request', formatSessionEvent('request', payload))
     }),
     session.on('task', (event) => {
       const isPlain = event.outcome === 'succeeded'
       if (isPlain && random() >= sample) return
       const payload = { ...event, sample: isPlain ? sample : 1 }
-      if (mayTell()) notify('task', formatSessionEvent('task', payload))
+      if (maySend()) notify('task', formatSessionEvent('task', payload))
     }),
     session.on('error', (error) => notify('error', formatSessionError(error))),
   ]

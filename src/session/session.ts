@@ -1,4 +1,4 @@
-/** Owns the services, their clusters, and their end. */
+/** The session: owns the services and their clusters, and ends them. */
 import { randomBytes } from 'node:crypto'
 import { Agent, type Dispatcher, fetch as undiciFetch } from 'undici'
 import { Client, type ClientOptions } from '../client/client.ts'
@@ -38,13 +38,13 @@ import { PendingUpdates, type ServiceUpdate, startUpdate } from './service-updat
 import { SessionProviders } from './session-providers.ts'
 import { type Snapshot, takeSnapshot } from './snapshot.ts'
 
-/** Options of `new SessionCore`; README has the table. */
+/** Options of `new Session`; README has the table. */
 export interface SessionCoreOptions {
   /** Where instances run, unless their service says otherwise. @default processes() */
   readonly provider?: Provider
   /** Milliseconds between two reads of each size. @default 1000 */
   readonly tickInterval?: number
-  /** Instances that all services may have together. */
+  /** Greatest number of instances of all services together. */
   readonly budget?: { readonly instances: number }
   /** Source of every random choice, in [0, 1): for tests that are to be repeatable. @default Math.random */
   readonly random?: () => number
@@ -59,10 +59,10 @@ export class SessionCore implements AsyncDisposable {
   readonly #random: () => number
   readonly #budget: Budget | undefined
   readonly #registry = new ServiceRegistry<Cluster>()
-  /** All that are not closed yet: also those that take over, give way or were taken away. */
+  /** All clusters that are not closed yet, also those that take over, give way or were removed. */
   readonly #clusters = new Set<Cluster>()
   readonly #emitter = new Emitter<SessionEvents>('session')
-  /** Takes what functions of the user failed with. Nobody need listen: what matters goes on without them. */
+  /** Reports failures of functions of the user: as an event if it has a listener, else as a warning of the process. */
   readonly #report: ErrorReporter = (error) => {
     if (this.#emitter.hasListeners('error')) this.#emitter.emit('error', error)
     else emitWarning(error)
@@ -99,8 +99,8 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Registers a service and starts its cluster. What starts an instance is a command, or a function that runs on the
-   * machine that the provider gave.
+   * Registers a service and starts its cluster. A command starts an instance, or a function whose calls act on the machine
+   * of the instance.
    * @throws ManyhostError MANYHOST_INVALID_OPTION, MANYHOST_INVALID_URL, MANYHOST_DUPLICATE_SERVICE,
    * MANYHOST_UNSUPPORTED, MANYHOST_SESSION_CLOSED
    */
@@ -142,10 +142,10 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Changes a service without losing a request: new instances come up by the new options, requests go to them as soon
-   * as one is ready, and the old ones end what they serve, one giving way for each that is ready. Resolves when the
-   * old ones are gone. If none of the new ones comes up, all stays as it was. A newer update does not wait: it takes the
-   * place of one that is under way, which rejects if it was not in effect yet.
+   * Changes a service without losing a request. New instances start with the new options, requests go to them as soon as one
+   * is ready, and one old instance drains for each new one that is ready. Resolves when the old instances are gone. If no new
+   * instance becomes ready, nothing changes. A newer update takes the place of one that is under way, which then rejects if
+   * it was not in effect yet.
    * @throws ManyhostError as `startup`; MANYHOST_UNKNOWN_SERVICE; MANYHOST_START_FAILED; MANYHOST_ABORTED when a newer
    * update, or `remove`, came first
    */
@@ -154,7 +154,7 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * As `update`, which waits for old requests: `rolled` resolves before that.
+   * As `update`, and also says when the new instances have taken over, which is before the old instances are gone.
    * @internal
    */
   beginUpdate(options: ServiceOptions, startup?: Startup): ServiceUpdate {
@@ -189,8 +189,8 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Replaces the instances of a service one after the other, each by one that is ready before the old one goes; or
-   * only the one with this id. Resolves when the last old one drains.
+   * Replaces the instances of a service one after the other, or only the instance with this id. An old instance drains when
+   * its replacement is ready. Resolves when the last old instance drains.
    * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_START_FAILED
    */
   restart(url: string | URL, instance?: string): Promise<void> {
@@ -198,7 +198,7 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Takes a service away: no new request, running and waiting ones end, instances stop.
+   * Removes a service: refuses new requests, lets running and waiting requests end, and stops the instances.
    * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE
    */
   async remove(url: string | URL, options: CloseOptions = {}): Promise<void> {
@@ -208,7 +208,7 @@ export class SessionCore implements AsyncDisposable {
     await cluster.close(options)
   }
 
-  /** A client for virtual URLs and all others. It reaches services that are registered later, too. */
+  /** A client for virtual URLs and all other URLs. It reaches services that are registered later, too. */
   client(options: ClientOptions = {}): Client {
     parseOptions('client', options, CLIENT_RULES)
     return new Client(
@@ -231,9 +231,9 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * One request an item of a source: `for await (const { item, value, error } of session.map(url, items)) ...`. Bounded, and
-   * the source is read no faster than outcomes are taken.
-   * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_UNKNOWN_SERVICE where nobody has the URL
+   * Sends one request per item of a source: `for await (const { item, value, error } of session.map(url, items)) ...`. The
+   * number of requests at a time is bounded, and the source is read no faster than outcomes are taken.
+   * @throws ManyhostError MANYHOST_INVALID_OPTION; MANYHOST_UNKNOWN_SERVICE if no service has the URL
    */
   map<Item, Value = unknown>(
     url: string | URL,
@@ -251,7 +251,7 @@ export class SessionCore implements AsyncDisposable {
   /** `fetch` of the same undici as the dispatcher, routed through this session. */
   fetch(...[input, init]: Parameters<typeof undiciFetch>): ReturnType<typeof undiciFetch> {
     const dispatcher = this.dispatcher()
-    // With 'manual' the caller has the redirect as it is.
+    // With 'manual' the caller gets the redirect itself, with its body.
     const own = typeof input === 'object' && 'redirect' in input ? input.redirect : undefined
     const mode = init?.redirect ?? own
     return undiciFetch(input, {
@@ -279,8 +279,8 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Changes how many instances a service is to have: an integer, a function that is asked again and again, a load
-   * balancer class, or anything that can be read as a number.
+   * Sets how many instances a service has: an integer, a function that is called again and again, a load balancer class, or
+   * anything that can be read as a number.
    * @throws ManyhostError MANYHOST_UNKNOWN_SERVICE, MANYHOST_INVALID_SIZE
    */
   setSize(url: string | URL, size: SizeSpec<Cluster>): void {
@@ -303,12 +303,12 @@ export class SessionCore implements AsyncDisposable {
     return this.#registry.match(origin, path)
   }
 
-  /** Numbers requests for all doors of this session. @internal */
+  /** Makes the ids of all requests of this session. @internal */
   get ids(): RequestIds {
     return this.#ids
   }
 
-  /** Whether it takes no new request any more. */
+  /** Whether the session refuses new requests. */
   get isClosed(): boolean {
     return this.#closedError !== undefined
   }
@@ -317,7 +317,7 @@ export class SessionCore implements AsyncDisposable {
     return [...this.#registry.values()]
   }
 
-  /** Subscribes to an event; the function that is returned unsubscribes. */
+  /** Subscribes to an event. @returns a function that unsubscribes */
   on<Name extends keyof SessionEvents>(
     name: Name,
     listener: (event: SessionEvents[Name]) => void,
@@ -333,7 +333,7 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Says what became of a task, for the server of tasks that uses this session. `make` is called when somebody listens.
+   * Emits the event of a task, for a task server that uses this session. `make` is called only if the event has a listener.
    * @internal
    */
   emitTask(make: () => TaskEvent): void {
@@ -346,8 +346,8 @@ export class SessionCore implements AsyncDisposable {
   }
 
   /**
-   * Ends the session: no new request from now on, running and waiting ones end, instances stop. With `force`, or
-   * when `timeout` is over, what is left ends with an error. Every request settles. Idempotent.
+   * Ends the session: refuses new requests, lets running and waiting requests end, and stops the instances. With `force`, or
+   * after `timeout`, the requests that are left fail. Every request settles. Idempotent.
    */
   close(options: CloseOptions = {}): Promise<void> {
     this.#closedError ??= new ManyhostError('MANYHOST_SESSION_CLOSED', 'the session is closed')

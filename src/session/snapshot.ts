@@ -1,4 +1,4 @@
-/** The state of a session as plain data, for people, the admin pages and tests. Taking it starts nothing. */
+/** The state of a session as plain data, for people, the admin pages and tests. */
 import type { Cluster } from '../cluster/cluster.ts'
 import type { InstanceState } from '../core/events.ts'
 import { wallClock } from '../core/time.ts'
@@ -26,7 +26,7 @@ export interface ClusterSnapshot {
   readonly inFlight: number
   readonly queue: { readonly size: number; readonly oldestAge: number }
   readonly instances: readonly InstanceSnapshot[]
-  /** Why the last start failed, or the service refuses requests. */
+  /** Why the service refuses requests, or why the last start failed. */
   readonly failure: string | null
   readonly stats: TrafficStats
 }

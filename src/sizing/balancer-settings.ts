@@ -1,4 +1,4 @@
-/** Settings of the load balancers, with defaults and ranges: what their constructors check, and what files may say. */
+/** The settings of the load balancers, with defaults and ranges, for their constructors and for files. */
 import type { PolicySetting } from './settings.ts'
 import type { SizedCluster } from './sized-cluster.ts'
 
@@ -7,7 +7,7 @@ const scaleDownDelay = { default: 0, min: 0, unit: 'ms' } as const
 
 export const IDLE_AFTER_SETTING = { default: 60_000, min: 0, unit: 'ms' } as const
 
-/** By name; some defaults are those of the cluster. */
+/** By name of the load balancer. Some defaults depend on the cluster. */
 export const BALANCER_SETTINGS = {
   simple: () => ({
     max: { default: 5, min: 1, whole: true },

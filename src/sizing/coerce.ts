@@ -1,4 +1,4 @@
-/** What of all JavaScript values can be read as a number, and how. Knows nothing of clusters. */
+/** Reads values of users as numbers. Knows nothing about clusters. */
 import { types } from 'node:util'
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
@@ -10,7 +10,7 @@ export type Coercible =
   | { valueOf(): ReadableNumber }
   | { [Symbol.toPrimitive](hint: 'number'): unknown }
 
-/** Reads it once. What the object's own code throws passes through. */
+/** Reads an object as a number, once. Errors of the object's own code pass through. */
 export function coerceToNumber(value: Coercible): number | Promise<number> {
   const convert: unknown = Reflect.get(value, Symbol.toPrimitive)
   const read: unknown =
@@ -20,7 +20,7 @@ export function coerceToNumber(value: Coercible): number | Promise<number> {
 
 export function isCoercible(value: unknown): value is Coercible {
   if (typeof value !== 'object' || value === null || isThenable(value)) return false
-  // They have a valueOf of their own, but nobody means it as a size.
+  // These have a `valueOf`, but none of them is meant as a size.
   if (types.isDate(value) || types.isStringObject(value) || types.isBooleanObject(value))
     return false
   if (typeof Reflect.get(value, Symbol.toPrimitive) === 'function') return true
@@ -32,7 +32,7 @@ export function isCoercible(value: unknown): value is Coercible {
   return holder === null || holder === value || Object.getPrototypeOf(holder) !== null
 }
 
-/** A class proper says so in its source; an older one is a function whose prototype holds more than `constructor`. */
+/** Whether a function is a class. An old-style class is a function whose prototype has more than `constructor`. */
 export function isClass(given: object): boolean {
   const prototype: unknown = Object.getOwnPropertyDescriptor(given, 'prototype')?.value
   if (typeof prototype !== 'object' || prototype === null) return false

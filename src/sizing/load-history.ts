@@ -1,21 +1,21 @@
 /**
  * The average of a load over a window that ends now, weighted by time: a load counts for as long as it lasted, however
- * often or seldom it was looked at. Pure.
+ * often it was measured. Pure.
  */
 
-/** What was seen of a load; made by `seen`. */
+/** The measurements of a load; made by `recordLoad`. */
 export interface LoadHistory {
-  /** Milliseconds at the last look. */
+  /** Time of the last measurement, in milliseconds. */
   readonly at: number
-  /** The load at the last look, and since. */
+  /** The load at the last measurement, and since then. */
   readonly load: number
   /** The time before it, oldest first and without a gap; `area` is load times milliseconds. */
   readonly pieces: readonly { readonly from: number; readonly to: number; readonly area: number }[]
 }
 
 /**
- * Adds a look, and forgets what lies more than `keep` ms back. Looks within `grain` ms become one piece, so that many
- * of them cost no memory.
+ * Adds a measurement and drops those that are more than `keep` ms old. Measurements within `grain` ms become one piece, so that
+ * many of them cost no memory.
  */
 export function recordLoad(
   last: LoadHistory | undefined,
@@ -35,8 +35,8 @@ export function recordLoad(
 }
 
 /**
- * Average load over the last `window` ms, or since the first look if that is less. The load itself on the first look:
- * no time has passed that could weigh anything.
+ * Average load over the last `window` ms, or since the first measurement if that is less. At the first measurement it is the
+ * load itself, as no time has passed.
  */
 export function averageLoad({ at, load, pieces }: LoadHistory, window: number): number {
   const from = Math.max(pieces[0]?.from ?? at, at - window)

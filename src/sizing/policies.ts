@@ -1,9 +1,9 @@
 /**
  * Load balancers: `session.setSize(url, QueueLength)`, or with settings
- * `session.setSize(url, (cluster) => new QueueLength(cluster, { perInstance: 4 }))`. The rules are pure functions of
- * (facts, now, what was decided before, settings); the classes only look at the cluster and at the clock. All of them
- * may be wrapped, see `damp.ts`. All constructors throw MANYHOST_INVALID_OPTION for an unknown setting or one out of
- * its range; durations are in milliseconds.
+ * `session.setSize(url, (cluster) => new QueueLength(cluster, { perInstance: 4 }))`. The rules are pure functions of the load,
+ * the time, the last decision and the settings; the classes only read the cluster and the clock. All of them may be wrapped,
+ * see `wrappers.ts`. All constructors throw MANYHOST_INVALID_OPTION for an unknown setting or one out of its range. Durations
+ * are in milliseconds.
  */
 import { now } from '../core/time.ts'
 import { BALANCER_SETTINGS } from './balancer-settings.ts'
@@ -19,9 +19,9 @@ import {
 } from './wrappers.ts'
 
 export interface SimpleLoadBalancerSettings {
-  /** Most instances. @default 5 */
+  /** Greatest number of instances. @default 5 */
   readonly max?: number
-  /** The size stays as it is for so long; it changes at the first read after. @default 10_000 */
+  /** Milliseconds for which the size stays as it is. It changes at the first read after that. @default 10_000 */
   readonly interval?: number
   /** Instances until the first `interval` has passed. @default 3, or `max` if that is less */
   readonly initial?: number
@@ -71,13 +71,13 @@ export interface QueueLengthSettings {
   /** Requests, waiting and in flight, for each instance. From 0.01 up. @default the service's `concurrency` */
   readonly perInstance?: number
   /**
-   * The size falls only when nothing larger was wanted for so long. With 0 an instance stops as soon as nobody needs
-   * it: set more where a start takes long. @default 0
+   * Milliseconds without a larger wanted size after which the size falls. With 0 an instance stops as soon as no request needs
+   * it; set more if a start takes long. @default 0
    */
   readonly scaleDownDelay?: number
 }
 
-/** As many instances as all requests that wait or are in flight have work for; 0 when there are none. */
+/** As many instances as the requests that wait or are in flight need; 0 if there are none. */
 export class QueueLength {
   readonly #cluster: SizedCluster
   readonly #settings: Required<QueueLengthSettings>
@@ -101,7 +101,7 @@ export class QueueLength {
 }
 
 export interface TargetInFlightSettings {
-  /** Requests for each instance that the average is to meet. From 0.01 up. @default 0.7 of the `concurrency` */
+  /** Average number of requests per instance that is aimed at. From 0.01 up. @default 0.7 of the `concurrency` */
   readonly target?: number
   /** Time over which the load is averaged. From 1000 up. @default 60_000 */
   readonly stableWindow?: number
@@ -109,9 +109,9 @@ export interface TargetInFlightSettings {
   readonly panicWindow?: number
   /** How many times the ready instances a burst must want to start a panic. From 1 up. @default 2 */
   readonly panicThreshold?: number
-  /** Most times the ready instances that may be wanted at once. From 1.01 up. @default 1000 */
+  /** Greatest factor by which the size may exceed the ready instances. From 1.01 up. @default 1000 */
   readonly maxScaleUpRate?: number
-  /** Least part of the ready instances that may be wanted at once: one in so many. From 1.01 up. @default 2 */
+  /** Greatest factor by which the ready instances may exceed the size. From 1.01 up. @default 2 */
   readonly maxScaleDownRate?: number
   /** As for `QueueLength`. @default 0 */
   readonly scaleDownDelay?: number
@@ -121,7 +121,7 @@ export interface TargetInFlightState {
   readonly size: number
   readonly history: LoadHistory
   readonly peaks: SizePeaks
-  /** Only in a panic: when the burst was seen last, and the most that was wanted since it began. */
+  /** Only in a panic: the time of the last burst, and the largest size since the panic began. */
   readonly panic?: { readonly at: number; readonly size: number } | undefined
 }
 
@@ -164,7 +164,7 @@ export function nextTargetState(
   }
 }
 
-/** A panic begins with a burst and ends when none was seen for a stable window. */
+/** A panic begins with a burst and ends after a stable window without a burst. */
 function nextPanic(
   burst: boolean,
   at: number,
@@ -172,16 +172,16 @@ function nextPanic(
   last: TargetInFlightState | undefined,
   { stableWindow }: { stableWindow: number },
 ): TargetInFlightState['panic'] {
-  // A balancer that takes over running instances knows nothing yet: it keeps them until it does.
+  // A balancer that takes over running instances has no history yet, and keeps the instances until it has.
   if (!last) return burst || ready > 1 ? { at, size: ready } : undefined
   if (burst) return { at, size: last.panic?.size ?? last.size }
   return last.panic && at - last.panic.at < stableWindow ? last.panic : undefined
 }
 
 /**
- * Holds the average number of requests, waiting and in flight, at `target` for each instance. The average over a
- * minute makes it calm; a burst that wants twice the ready instances within seconds starts a panic, in which it grows
- * at once and does not shrink.
+ * Holds the average number of requests per instance, waiting and in flight, at `target`. The average over a minute makes the
+ * size calm. A burst that needs twice the ready instances within seconds starts a panic, in which the size grows at once and
+ * does not shrink.
  */
 export class TargetInFlight {
   readonly #cluster: SizedCluster

@@ -1,4 +1,4 @@
-/** Settings of policies and wrappers: all are numbers, parsed once, when the policy is made. */
+/** Checks the settings of policies and wrappers. All of them are numbers, and are parsed once, when the policy is made. */
 import { describe } from '../core/describe.ts'
 import { ManyhostError } from '../core/errors.ts'
 
@@ -15,8 +15,8 @@ export interface PolicySetting {
 }
 
 /**
- * The settings with their defaults. One that is given as `undefined` takes its default.
- * @throws ManyhostError MANYHOST_INVALID_OPTION for an unknown name, what is no number, and a number out of its range
+ * The settings with their defaults. A setting that is `undefined` takes its default.
+ * @throws ManyhostError MANYHOST_INVALID_OPTION for an unknown name, a value that is no number, or a number out of its range
  */
 export function checkSettings<Name extends string>(
   where: string,
@@ -29,7 +29,7 @@ export function checkSettings<Name extends string>(
   const names = Object.keys(known) as Name[]
   const stranger = Object.keys(given).find((name) => !Object.hasOwn(known, name))
   if (stranger !== undefined) {
-    throw settingError(`${where}: unknown setting '${stranger}'; it knows ${names.join(', ')}`)
+    throw settingError(`${where}: unknown setting '${stranger}'; known: ${names.join(', ')}`)
   }
   const entries = names.map((name) => [
     name,

@@ -1,7 +1,7 @@
-/** One budget of instances for all services of a session: who gets how many of them. Pure, and stable. */
+/** Shares a budget of instances among the services of a session. Pure, and stable. */
 import { ManyhostError } from '../core/errors.ts'
 
-/** What one service asks of the budget. */
+/** What one service needs from the budget. */
 export interface InstanceDemand {
   /** Instances that its size wants, whole. */
   readonly wanted: number
@@ -10,11 +10,11 @@ export interface InstanceDemand {
   readonly running: number
   /** Requests that wait or are in flight. A service with none is idle. */
   readonly load: number
-  /** Since when it is idle, on the clock of `now()`; of no meaning while it is busy. */
+  /** Since when the service is idle, on the clock of `now()`. Not used while it is busy. */
   readonly idleSince: number
 }
 
-/** How much heavier the load on an instance that runs weighs than that on one that would have to start. */
+/** Weight of the load on a running instance, compared with that on an instance that would have to start. */
 const RUNNING_WEIGHT = 1.2
 
 /**

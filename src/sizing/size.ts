@@ -1,6 +1,6 @@
 /**
- * What a size is: an integer, a function of the cluster, a class, or an object that is read as a number; and the
- * reader that asks it again and again without ever letting it stop, or overlap, anything.
+ * A size is an integer, a function of the cluster, a class, or an object that is read as a number. The reader reads it again and
+ * again; two reads never overlap, and a read that fails or hangs stops nothing.
  */
 import { types } from 'node:util'
 import { describe } from '../core/describe.ts'
@@ -27,8 +27,8 @@ export type SizeFunction<C extends SizedCluster = SizedCluster> = (
 export type SizeClass<C extends SizedCluster = SizedCluster> = new (cluster: C) => Coercible
 
 /**
- * What `setSize` takes. A number is whole, from 0 up; what the others answer is truncated. A function is asked at every
- * read, until it returns an object: that one is kept and read from then on. A class is constructed once, with the cluster.
+ * What `setSize` takes. A number must be whole, from 0 up; the results of the others are truncated. A function is called at
+ * every read until it returns an object, which is kept and read from then on. A class is constructed once, with the cluster.
  */
 export type SizeSpec<C extends SizedCluster = SizedCluster> =
   | number
@@ -37,11 +37,11 @@ export type SizeSpec<C extends SizedCluster = SizedCluster> =
   | SizeFunction<C>
   | SizeClass<C>
 
-/** Something to ask how many instances are wanted. */
+/** A size that can be read. */
 export interface Size {
   /**
-   * A finite number, not yet whole nor held in its bounds.
-   * @throws whatever the user's code throws; MANYHOST_SIZE_FAILED for what is not a finite number
+   * A finite number, neither truncated nor bounded yet.
+   * @throws what the user's code throws; MANYHOST_SIZE_FAILED for anything but a finite number
    */
   read(): number | Promise<number>
 }
@@ -54,12 +54,12 @@ export function toSize<C extends SizedCluster>(given: SizeSpec<C>, cluster: C): 
   return createSizeFactory(given)(cluster)
 }
 
-/** `toSize` in two steps, so that a wrapper can refuse at once what it is to wrap, before there is a cluster. */
+/** `toSize` in two steps, so that a wrapper can refuse a wrong size at once, before there is a cluster. */
 export function createSizeFactory<C extends SizedCluster>(
   given: SizeSpec<C>,
 ): (cluster: C) => Size {
   if (typeof given === 'number' || typeof given === 'bigint') {
-    // A fraction that is given by hand is a slip; what a program computes is truncated.
+    // A fraction that is given by hand is a mistake; only computed sizes are truncated.
     if (!(given >= 0 && Number.isInteger(Number(given)))) throw invalidSizeError(given)
     const size = wholeSize(given)
     return () => ({ read: () => size })
@@ -132,7 +132,7 @@ export interface SizeReaderOptions {
   readonly stallAfter?: number
   /** Virtual URL of the service, for messages. */
   readonly service?: string
-  /** Called when the size has become another: whole, and held between `minSize` and `maxSize`. */
+  /** Called when the size has changed. It is whole, and between `minSize` and `maxSize`. */
   readonly onSize: (size: number) => void
   /**
    * Called with MANYHOST_SIZE_FAILED when reads begin to fail, and when they fail for another reason than before;
@@ -146,10 +146,10 @@ interface SizeReading {
   stalled: boolean
 }
 
-/** Reads inside each other: one, and one for a size that was set by what listens to it. */
+/** Greatest number of nested reads: a listener of the size may set another one, which is read at once. */
 const MAX_DEPTH = 4
 
-/** Reports of other reasons than before, until a read succeeds: a size may fail for another one each time. */
+/** Reports of new reasons until a read succeeds. A size may fail with another reason each time. */
 const MAX_REPORTS = 5
 
 /** Reads one cluster's size. Keeps the last good one, never overlaps two reads of a size, and owns no timer. */
@@ -157,9 +157,9 @@ export class SizeReader {
   readonly #options: SizeReaderOptions
   #source: Size | undefined
   #size: number
-  /** The read that runs. Whatever settles with another one in its place is late, and ignored. */
+  /** The read that is under way. The result of a read that is not this one is late, and ignored. */
   #reading: SizeReading | undefined
-  /** How many reads are under way inside each other. */
+  /** Nested reads that are under way. */
   #depth = 0
   /** What the last reads failed with, if they did, without its numbers. */
   #failure: string | undefined

@@ -1,7 +1,7 @@
-/** What SQLite and PostgreSQL say of trouble, for people: their codes are for programs. Pure. */
+/** Explains the errors of SQLite and PostgreSQL in words, since their codes are made for programs. Pure. */
 import { describeError } from '../core/errors.ts'
 
-/** SQLite's primary codes, in words. Its messages name codes, and no more where it has an extended one. */
+/** SQLite's primary codes in words. Its messages often have nothing but the code. */
 const SQLITE: Readonly<Record<number, string>> = {
   3: 'this user may not open it',
   5: 'another program holds its lock',
@@ -44,14 +44,14 @@ const SQLITE_NAMES: Readonly<Record<string, number>> = {
   NOTADB: 26,
 }
 
-/** PostgreSQL's states, and classes of states, in words. Its messages say the rest. */
+/** PostgreSQL's states, and classes of states, in words. Its messages have the details. */
 const POSTGRES: Readonly<Record<string, string>> = {
   '08': 'the connection broke',
   '28': 'the user or the password is refused',
   '3D': 'there is no such database',
   '42501': 'this user has no right to it',
   '53100': 'its disk is full',
-  '53': 'the server has not enough of something',
+  '53': 'the server has not enough resources',
   '57P01': 'the server shuts down',
   '57P02': 'the server has crashed',
   '57P03': 'the server does not take connections yet',
@@ -60,13 +60,13 @@ const POSTGRES: Readonly<Record<string, string>> = {
   '40': 'another transaction was in the way',
 }
 
-/** What a database says, for people: words in the place of codes. */
+/** The message of a database error, with words in the place of codes. */
 export function databaseWords(thrown: unknown): string {
   const { code: given, message } = thrown as { code?: unknown; message?: unknown }
   const text = typeof message === 'string' ? message : String(thrown)
   const code = typeof given === 'string' ? given : ''
   const plain = text.replace(/^(?:UNKNOWN_)?SQLITE_[A-Z_]+(?:_\d+)?:\s*/, '')
-  // libsql's own words for a file that cannot be opened end with the code.
+  // libsql has a message of its own for a file that cannot be opened, which ends with the code.
   const opening = /^ConnectionFailed\("[\s\S]*: (\d+)"\)$/.exec(text)
   const number = (/^UNKNOWN_SQLITE_ERROR_(\d+)$/.exec(code) ?? opening)?.[1]
   const name = /^SQLITE_([A-Z]+)/.exec(code)?.[1]

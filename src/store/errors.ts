@@ -1,4 +1,4 @@
-/** A database's own errors, as errors of ours. */
+/** Turns the errors of a database into errors of manyhost. */
 
 import { describeError, ManyhostError } from '../core/errors.ts'
 import { databaseWords } from './database-words.ts'
@@ -24,11 +24,11 @@ export function classifyDatabaseError(thrown: unknown): DatabaseErrorKind {
   const code = String((thrown as { code?: unknown } | null)?.code ?? '')
   const known = KIND_BY_CODE[code] ?? KIND_BY_CODE[code.split('_', 2).join('_')]
   if (known) return known
-  // SQLite says of a full disk that it cannot write, and then only the system's word tells why.
+  // On a full disk SQLite may only say that it cannot write; then the system's message has the reason.
   return /disk is full|ENOSPC|No space left/i.test(describeError(thrown)) ? 'full' : 'other'
 }
 
-/** @param waited milliseconds that were spent on trying again */
+/** @param waited milliseconds that were spent on further attempts */
 export function toStoreError(name: string, thrown: unknown, waited = 0): ManyhostError {
   if (thrown instanceof ManyhostError) return thrown
   const details = { cause: thrown }
@@ -36,14 +36,14 @@ export function toStoreError(name: string, thrown: unknown, waited = 0): Manyhos
   if (kind === 'busy') {
     return new ManyhostError(
       'MANYHOST_STORE_BUSY',
-      `the store ${name} is locked by another program, for ${Math.round(waited)} ms now: ${databaseWords(thrown)}`,
+      `the store ${name} is locked by another program, and stayed locked for ${Math.round(waited)} ms: ${databaseWords(thrown)}`,
       details,
     )
   }
   if (kind === 'full') {
     return new ManyhostError(
       'MANYHOST_STORE_FULL',
-      `no space left for the store ${name}: ${databaseWords(thrown)}`,
+      `there is no space left for the store ${name}: ${databaseWords(thrown)}`,
       details,
     )
   }

@@ -16,7 +16,8 @@ const TASKS = 'test/callbacks/tasks.test.ts'
 
 /** By file of its option, or of what takes it. Methods of what a user may implement have the name of that before a dot. */
 const CALLBACKS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  'src/session/service.ts': { balance: SESSION, fairness: SESSION },
+  'src/dispatch/settings.ts': { balance: SESSION, fairness: SESSION },
+  'src/session/service.ts': { random: SESSION },
   'src/session/session.ts': {
     random: SESSION,
     'on(listener)': SESSION,

@@ -104,7 +104,7 @@ describe("a provider of the user's", () => {
       const lost = new Promise<string | undefined>((resolve) => {
         session.on('instance', ({ state, reason }) => state === 'failed' && resolve(reason))
       })
-      expect(await lost).toMatch(/^its provider cannot tell how it ended/)
+      expect(await lost).toMatch(/^its provider failed to say how it ended/)
       expect(await ask(session)).toEqual(new Set([200]))
     },
   )
@@ -154,7 +154,7 @@ describe("a provider of the user's", () => {
   test.each([
     ['undefined', undefined],
     ['a text', 'running'],
-    ['an object without a dispatcher', { exited: new Promise(() => {}), stop: () => {} }],
+    ['an object whose dispatcher is not', { exited: new Promise(() => {}), stop: () => {} }],
     ['an object without exited', { dispatcher: { dispatch: nothing }, stop: () => {} }],
     [
       'an object without stop',
@@ -168,7 +168,7 @@ describe("a provider of the user's", () => {
     const { session, errors } = serving({}, { provider: made({ start }) })
     expect(await ask(session)).toEqual(new Set([200]))
     expect(errors).toMatchObject([
-      { code: 'MANYHOST_START_FAILED', message: expect.stringContaining('start must answer {') },
+      { code: 'MANYHOST_START_FAILED', message: expect.stringContaining('start must resolve with {') },
     ])
   })
 

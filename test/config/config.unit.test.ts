@@ -116,7 +116,7 @@ describe('what is put in', () => {
       expect.stringContaining('/srv/nope, which cannot be read: ENOENT'),
       expect.stringContaining('none of ${NAME}'),
       expect.stringContaining('not closed'),
-      expect.stringContaining('it is not a file'),
+      expect.stringContaining('it is not a regular file'),
     ])
   })
 
@@ -163,8 +163,8 @@ describe('what is put in', () => {
 describe('a file that cannot be read', () => {
   it.each([
     ['/nowhere/fleet.yaml', 'ENOENT'],
-    ['/tmp', 'it is not a file'],
-    ['/dev/zero', 'it is not a file'],
+    ['/tmp', 'it is not a regular file'],
+    ['/dev/zero', 'it is not a regular file'],
   ])('%s', (path, why) => {
     expect(() => loadConfig(path, {})).toThrow(why)
     expect(() => loadConfig(path, {})).toThrow(`${path}: the file cannot be read`)

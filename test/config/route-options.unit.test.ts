@@ -30,6 +30,7 @@ describe('what is taken in code and in a file', () => {
     {},
     { hosts: [] },
     { hosts: ['a_1'] },
+    { hosts: ['calc:8080', '[::1]:81'] },
     { hosts: ['calc.example', 'CALC.example', '127.0.0.1', '[::1]'] },
     { path: '/' },
     { path: '/api/v1' },
@@ -70,7 +71,9 @@ describe('what is refused in code and in a file', () => {
   it.each<object>([
     { host: 'a' },
     { hosts: 'a' },
-    { hosts: ['calc:8080'] },
+    { hosts: ['calc:'] },
+    { hosts: ['calc:a'] },
+    { hosts: ['::1'] },
     { hosts: ['-a'] },
     { hosts: ['a.'] },
     { hosts: ['a/b'] },

@@ -164,7 +164,7 @@ describe('a bad option of a session, a client or a dispatcher', () => {
 
   test('options that are none', () => {
     for (const options of [5, 'x', null]) {
-      expect(() => parseOptions('it', options, SESSION_RULES)).toThrow(/options are an object, got/)
+      expect(() => parseOptions('it', options, SESSION_RULES)).toThrow(/options must be an object, got/)
     }
   })
 })

@@ -152,7 +152,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
 
   test('changes a size by buttons and by hand, and asks before it is zero', async () => {
     await open()
-    await page.getByRole('button', { name: 'One instance more for calc' }).click()
+    await page.getByRole('button', { name: 'Increase the size of calc by one' }).click()
     await sees(row('calc'), /4 \/ 4 ready/)
     const size = page.getByLabel('Size wanted for calc', { exact: true })
     await size.fill('2')

@@ -58,12 +58,12 @@ test.each([
   const raw = new RawFeedPeer(feed.port)
   raw.socket.setNoDelay(true)
   const auth = await raw.auth('alice', 's3cret')
-  const said = ['', 'x', 'y'.repeat(300)].map((text) => publish('alice', 'ch1', text))
-  const stream = Buffer.concat([auth, subscribeFrame('alice', 'ch1'), ...said])
+  const sent = ['', 'x', 'y'.repeat(300)].map((text) => publish('alice', 'ch1', text))
+  const stream = Buffer.concat([auth, subscribeFrame('alice', 'ch1'), ...sent])
   for (let at = 0; at < stream.length; at += size) {
     await new Promise((resolve) => raw.socket.write(stream.subarray(at, at + size), resolve))
   }
-  for (const frame of said) expect((await raw.next()).body).toEqual(frame.subarray(5))
+  for (const frame of sent) expect((await raw.next()).body).toEqual(frame.subarray(5))
   raw.socket.destroy()
 })
 
@@ -146,7 +146,7 @@ test('frames that come with AUTH while it is looked up are not lost', async () =
   raw.socket.destroy()
 })
 
-test('an identity source that fails is told, and what it cannot answer is no refusal', async () => {
+test('an identity source that fails is reported, and refuses nobody for good', async () => {
   const identities: IdentitySource = { find: () => Promise.reject(new Error('no database')) }
   await using feed = await openFeed({ identities })
   const errors: Error[] = []
@@ -266,7 +266,7 @@ test('options are refused with their range', async () => {
   expect(() => new FeedClient({ ident: 'x'.repeat(256), secret: 's' })).toThrow(/1 to 255 bytes/)
   expect(() => new Feed({ endpoints: 'tls:port=1' })).toThrow(/needs key= and cert=/)
   expect(() => new Feed({ endpoints: 'tcp:port=1:color=red' })).toThrow(/interface=, port=/)
-  expect(() => new Feed({ endpoints: 'nonsense' })).toThrow(/an endpoint is/)
+  expect(() => new Feed({ endpoints: 'nonsense' })).toThrow(/an endpoint must be/)
   expect(() => new Feed({ identities: { a: { publish: [] } } as never })).toThrow(/secret must be/)
   expect(() => new Feed({ bufferLimit: 1 })).toThrow(/from 2097152 up/)
   await using feed = new Feed({ endpoints: { port: 0 } })

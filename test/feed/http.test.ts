@@ -6,10 +6,10 @@ import { Feed, type FeedHandlerOptions, feedHandler } from '../../src/feed/index
 import { waitUntil } from '../help.ts'
 import { IDENTITIES } from './help.ts'
 
-async function open(options: FeedOptions = {}, door: FeedHandlerOptions = {}) {
+async function open(options: FeedOptions = {}, handlerOptions: FeedHandlerOptions = {}) {
   const feed = new Feed({ identities: IDENTITIES, ...options })
   await feed.listen()
-  const server = createServer(feedHandler(feed, door))
+  const server = createServer(feedHandler(feed, handlerOptions))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(async () => {
     await feed.close()

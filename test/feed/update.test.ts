@@ -90,11 +90,11 @@ test('what cannot be begins nothing: all is as it was', async () => {
 test('sources: the new one is started, the old one closed, a look-up under way is of the new one', async () => {
   const asked = createLatch()
   const answer = createLatch()
-  const said: string[] = []
+  const calls: string[] = []
   const source = (name: string, find: IdentitySource['find']): IdentitySource => ({
     find,
-    start: () => void said.push(`${name} starts`),
-    close: () => void said.push(`${name} closes`),
+    start: () => void calls.push(`${name} starts`),
+    close: () => void calls.push(`${name} closes`),
   })
   const slow = source('slow', async (ident) => {
     asked.open()
@@ -109,7 +109,7 @@ test('sources: the new one is started, the old one closed, a look-up under way i
   answer.open()
   expect(await raw.words()).toBe('Authentication failed for alice')
   await feed.close()
-  expect(said).toEqual(['slow starts', 'strict starts', 'slow closes', 'strict closes'])
+  expect(calls).toEqual(['slow starts', 'strict starts', 'slow closes', 'strict closes'])
   expect((await rejectionOf(feed.update({}))).code).toBe('MANYHOST_FEED_CLOSED')
 })
 

@@ -146,7 +146,7 @@ describe('clusters', () => {
     const vague = await served.ask('/api/clusters/calc')
     expect([vague.status, vague.json.detail]).toEqual([
       404,
-      'calc may mean http://calc/v1, http://calc/v2',
+      'calc can mean http://calc/v1, http://calc/v2',
     ])
     const exact = await served.ask(`/api/clusters/${encodeURIComponent('http://calc/v2')}`)
     expect(exact.json.url).toBe('http://calc/v2')

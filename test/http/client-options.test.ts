@@ -179,7 +179,7 @@ describe('bad input is refused at once', () => {
     'a BigInt in JSON': [{ json: { a: 1n } }, /json: it cannot be written as JSON: .*BigInt/],
     'a function as JSON': [{ json: () => 1 }, /json: JSON has no function/],
     'half a pair': [{ headers: ['a'] }, /headers: names and values .* got 1/],
-    'no object': [3 as never, /options are an object, got 3/],
+    'no object': [3 as never, /options must be an object, got 3/],
   }
   for (const [name, [options, message]] of Object.entries(bad)) {
     test(name, async () => {

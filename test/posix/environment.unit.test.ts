@@ -1,4 +1,4 @@
-/** What programs that we start inherit, and what messages may quote. */
+/** The environment that our programs inherit, and texts without passwords. */
 import { expect, test } from 'vitest'
 import {
   excludeFromChildren,
@@ -40,7 +40,7 @@ test.each([
   expect(Object.entries(inheritedEnvironment(env))).toContainEqual([name, value])
 })
 
-test('what was given for ourselves alone is not inherited', () => {
+test('a variable that was excluded is not inherited', () => {
   const env = { OUR_PASSPHRASE: 'x', OTHER: 'y' }
   expect(inheritedEnvironment(env)).toEqual(env)
   excludeFromChildren('OUR_PASSPHRASE')

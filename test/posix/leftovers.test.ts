@@ -1,6 +1,6 @@
 /**
- * Whatever an instance does to cut its ties, nothing of it outlives it: by each means that this machine offers, however
- * the instance or its session ends.
+ * No process of an instance outlives it, whatever the process does to cut its ties: with each containment method of this
+ * machine, and however the instance or its session ends.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -38,7 +38,7 @@ interface Trick {
   readonly name: string
   /** What leaves sleepers behind, by absolute names: no PATH is needed. */
   readonly script: (seconds: string) => string
-  /** All ties are cut at once: only a control group holds it. */
+  /** All ties are cut at once, so only a control group finds the process. */
   readonly isSudden?: boolean
 }
 
@@ -76,10 +76,10 @@ const TRICKS: readonly Trick[] = [
   },
 ]
 
-/** Means that can be had here, found by trying. */
-const MEANS: ContainmentKind[] = []
+/** The methods that work on this machine. */
+const METHODS: ContainmentKind[] = []
 for (const kind of ['cgroup2', 'cgroup1', 'proc'] as const) {
-  if (await selectContainmentMethod(kind).catch(() => undefined)) MEANS.push(kind)
+  if (await selectContainmentMethod(kind).catch(() => undefined)) METHODS.push(kind)
 }
 
 class Session {
@@ -123,7 +123,7 @@ class Session {
   }
 }
 
-describe.each(MEANS)('by %s', (kind) => {
+describe.each(METHODS)('by %s', (kind) => {
   const tricks = TRICKS.filter(({ isSudden }) => kind !== 'proc' || !isSudden)
 
   describe.each(tricks)('$name', ({ script }) => {
@@ -145,14 +145,14 @@ describe.each(MEANS)('by %s', (kind) => {
     test('ends after SIGKILL of its session', async () => {
       const session = new Session(script, kind)
       await session.up()
-      // What /proc has not told yet nobody knows.
+      // A scan of /proc must have found the process before.
       if (kind === 'proc') await new Promise((resolve) => setTimeout(resolve, 400))
       session.child.kill('SIGKILL')
       await session.nothingIsLeft()
     })
   })
 
-  test('a guard that was killed ten times is replaced ten times, and the last one does its work', async () => {
+  test('a guard that is killed ten times is replaced each time, and the last guard ends the processes', async () => {
     const session = new Session((TRICKS[1] as Trick).script, kind)
     await session.up()
     const killed = new Set<number>()
@@ -180,7 +180,7 @@ describe.each(MEANS)('by %s', (kind) => {
   })
 })
 
-test('a means that is not there, and a word that is none, are refused with what there is', async () => {
+test('an unknown method is refused with a list of the methods', async () => {
   await expect(selectContainmentMethod('vm')).rejects.toThrow(
     "MANYHOST_CONTAINMENT must be one of cgroup2, cgroup1, proc, groups, got 'vm'",
   )

@@ -1,4 +1,4 @@
-/** A machine that dials in serves who waits at once: no tick of the session comes to its help. */
+/** A worker or an agent that connects serves a waiting request at once, without a tick of the session. */
 import { expect, onTestFinished, test } from 'vitest'
 import { Worker, workers } from '../../providers/pull/index.ts'
 import { Session } from '../../src/index.ts'

@@ -1,7 +1,7 @@
 /**
- * What every provider must do, tried against its real engine. A provider's test file makes a harness and calls
- * `conformance(harness)`; what an engine has no notion of is named in `cannot` with the reason, and shows in the
- * name of the test that is not run.
+ * The tests that every provider must pass with its real engine. The test file of a provider makes a harness and calls
+ * `conformance(harness)`. The harness names in `cannot` what its engine does not have, with the reason. The reason is
+ * part of the name of the test that is skipped.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { nextEvent, rejectionOf, waitForReady } from '../help.ts'
 import { type Orphans, orphans } from './conformance-orphans.ts'
 import { get, specOf, waitUntil } from './process-help.ts'
 
-/** What an engine may have no notion of. */
+/** Features that an engine may not have. */
 type Trait =
   | 'labels'
   | 'resources'
@@ -32,7 +32,7 @@ export interface Harness {
   provider(): Provider
   /** What each startup on this engine needs beside its command: the image, for instance. */
   readonly base?: { readonly image?: string }
-  /** How `test/fakes/conformance-server.mjs` is run where the instance is. */
+  /** The command that runs `test/fakes/conformance-server.mjs` where the instance is. */
   server(...args: string[]): readonly string[]
   /** An existing or creatable folder on the instance's machine, which the harness removes in the end. */
   readonly scratch: string
@@ -40,7 +40,7 @@ export interface Harness {
   exists(id: string): Promise<boolean>
   /** Ends the instance's server by SIGKILL, by the engine's own means or the system's, behind the provider's back. */
   kill(id: string): Promise<void>
-  /** Halts it, and lets it go on. */
+  /** Halts the processes of the instance, and lets them go on. */
   freeze?(id: string): Promise<void>
   thaw?(id: string): Promise<void>
   /** Labels and limits as the engine has them. */
@@ -56,7 +56,7 @@ export interface Harness {
   readonly many?: number
 }
 
-/** An exit must be known so soon, in ms; of three tries the best one counts, since the machine may be busy. */
+/** An exit must be known within this time, in ms. The best of three tries counts, because the machine may be busy. */
 const NOTICED_WITHIN = 1_000
 
 /** How long the engine stays away, in ms. */

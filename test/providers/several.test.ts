@@ -10,12 +10,12 @@ const { signal } = new AbortController()
 
 afterEach(() => void vi.useRealTimers())
 
-/** A place of so much room that counts what it was asked for. */
-function place(limit?: number, refuse: () => boolean = () => false) {
+/** A provider with a limit that remembers the instances it was asked to start. */
+function createProvider(limit?: number, refuse: () => boolean = () => false) {
   const inner = inProcess(() => new Response('ok'))
   const asked: string[] = []
   const provider: Provider = {
-    name: 'place',
+    name: 'counting',
     capabilities: inner.capabilities,
     limit,
     start: (spec, options) => {
@@ -30,8 +30,8 @@ function place(limit?: number, refuse: () => boolean = () => false) {
 
 const start = (provider: Provider): Promise<Running> => provider.start(specOf(), { signal })
 
-test('the first one gets all that it has room for, then the second; what ends makes room', async () => {
-  const [cheap, dear] = [place(2), place()]
+test('the first provider is filled up first, then the second; an instance that ends makes space', async () => {
+  const [cheap, dear] = [createProvider(2), createProvider()]
   const both = several([cheap, dear])
   const all = await Promise.all([start(both), start(both), start(both)])
   expect([cheap.asked.length, dear.asked.length]).toEqual([2, 1])
@@ -41,9 +41,9 @@ test('the first one gets all that it has room for, then the second; what ends ma
   await both.close?.()
 })
 
-test('one that has no machine at the moment is not asked (several left `available` out)', async () => {
+test('a provider without an available machine is not asked (several ignored `available`)', async () => {
   let machines = 0
-  const [cheap, dear] = [place(), place(3)]
+  const [cheap, dear] = [createProvider(), createProvider(3)]
   const both = several([Object.assign(cheap, { available: () => machines }), dear])
   expect(both.available?.('http://calc')).toBe(3)
   await start(both)
@@ -58,10 +58,10 @@ test('one that has no machine at the moment is not asked (several left `availabl
   await both.close?.()
 })
 
-test('one that refuses comes last for a while', async () => {
+test('a provider that refuses a start is tried last for some time', async () => {
   vi.useFakeTimers({ toFake: ['performance'] })
   let isFull = true
-  const [cheap, dear] = [place(undefined, () => isFull), place()]
+  const [cheap, dear] = [createProvider(undefined, () => isFull), createProvider()]
   const both = several([cheap, dear])
   await start(both)
   isFull = false
@@ -83,7 +83,7 @@ test('a start that waits longer than `spilloverAfter` goes to the next provider'
         options.signal.addEventListener('abort', () => reject(options.signal.reason))
       }),
   }
-  const dear = place()
+  const dear = createProvider()
   // Only what is waited for takes time: a busy machine does not.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   const both = several([stuck, dear], { spilloverAfter: 20 })
@@ -102,7 +102,7 @@ test('a start that waits longer than `spilloverAfter` goes to the next provider'
 })
 
 test('by weight: three to one', async () => {
-  const [a, b] = [place(), place()]
+  const [a, b] = [createProvider(), createProvider()]
   const both = several([a, b], { weights: [3, 1] })
   for (let i = 0; i < 8; i++) await start(both)
   expect([a.asked.length, b.asked.length]).toEqual([6, 2])
@@ -110,34 +110,43 @@ test('by weight: three to one', async () => {
 })
 
 test('all refuse: the error names each reason', async () => {
-  const both = several([place(undefined, () => true), place(undefined, () => true)])
+  const both = several([
+    createProvider(undefined, () => true),
+    createProvider(undefined, () => true),
+  ])
   const error = await rejectionOf(start(both))
   expect(error.code).toBe('MANYHOST_START_FAILED')
   expect(error.message).toContain('full; full')
 })
 
-test('a start that is given up goes to nobody else', async () => {
+test('a start that is given up does not go to another provider', async () => {
   const giveUp = new AbortController()
-  const first = place(undefined, () => {
+  const first = createProvider(undefined, () => {
     giveUp.abort(new Error('enough'))
     return true
   })
-  const second = place()
+  const second = createProvider()
   const starting = several([first, second]).start(specOf(), { signal: giveUp.signal })
   await rejectionOf(starting)
   expect(second.asked).toEqual([])
 })
 
-test('its limit is the sum of theirs, its capabilities what all have', () => {
-  expect(several([place(2), place(3)]).limit).toBe(5)
-  expect(several([place(2), place()]).limit).toBeUndefined()
-  const some: Provider = { ...place(), capabilities: new Set(['command', 'image'] as const) }
-  const other: Provider = { ...place(), capabilities: new Set(['image', 'function'] as const) }
+test('the limit is the sum of all limits, the capabilities are those that all providers have', () => {
+  expect(several([createProvider(2), createProvider(3)]).limit).toBe(5)
+  expect(several([createProvider(2), createProvider()]).limit).toBeUndefined()
+  const some: Provider = {
+    ...createProvider(),
+    capabilities: new Set(['command', 'image'] as const),
+  }
+  const other: Provider = {
+    ...createProvider(),
+    capabilities: new Set(['image', 'function'] as const),
+  }
   expect([...several([some, other]).capabilities]).toEqual(['image'])
 })
 
-test('a session on two places bursts, and comes back', async () => {
-  const [cheap, dear] = [place(2), place()]
+test('a session grows to the second provider, and shrinks back to the first', async () => {
+  const [cheap, dear] = [createProvider(2), createProvider()]
   const session = new Session({ provider: several([cheap, dear]), tickInterval: 50 })
   session.startup({ url: 'http://calc', initSize: 4 })
   await waitForReady(session, 'http://calc', 4)
@@ -151,13 +160,17 @@ describe('options', () => {
   test.each<[unknown, unknown, string]>([
     [[], {}, 'must be a list of providers, got []'],
     [[{}], {}, 'a list of providers'],
-    [[place(), place()], { weights: [1] }, 'weights must be a list of 2 numbers above 0, got [1]'],
     [
-      [place()],
+      [createProvider(), createProvider()],
+      { weights: [1] },
+      'weights must be a list of 2 numbers above 0, got [1]',
+    ],
+    [
+      [createProvider()],
       { spilloverAfter: -1 },
       'spilloverAfter must be milliseconds from 0 up (0: never), got -1',
     ],
-    [[place()], { order: 1 }, "several: unknown option 'order'"],
+    [[createProvider()], { order: 1 }, "several: unknown option 'order'"],
   ])('%# is refused', (providers, options, text) => {
     const error = catchThrown(() => several(providers as Provider[], options as object))
     expect(error).toMatchObject({ code: 'MANYHOST_INVALID_OPTION' })

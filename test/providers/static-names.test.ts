@@ -117,7 +117,7 @@ test('SRV records: their ports and weights', async () => {
   await provider.close?.()
 })
 
-test('a name that is not known: the start says so, and the next one asks again', async () => {
+test('an unknown name: the start fails with it, and the next start asks again', async () => {
   addresses = []
   const provider = fixed({ urls: [`http://calc.test:${port}`], resolve: 3_600_000, servers })
   expect((await rejectionOf(provider.start(specOf(), { signal }))).message).toMatch(
@@ -130,7 +130,7 @@ test('a name that is not known: the start says so, and the next one asks again',
   await provider.close?.()
 })
 
-test('a weight is places', async () => {
+test('a weight gives slots', async () => {
   const provider = fixed({ urls: [{ url: `http://127.0.0.1:${port}`, weight: 2.5 }] })
   const running = await provider.start(specOf({ concurrency: 4 }), { signal })
   expect(running.slots).toBe(10)

@@ -150,7 +150,7 @@ describe('idleToZero', () => {
 
 describe('what is wrong is refused when the size is wrapped', () => {
   it.each<[string, () => unknown]>([
-    ["bounds: unknown setting 'mn'; it knows min, max", () => bounds(1, { mn: 1 } as object)],
+    ["bounds: unknown setting 'mn'; known: min, max", () => bounds(1, { mn: 1 } as object)],
     ['bounds: min must be a whole number from 0', () => bounds(1, { min: -1 })],
     ['bounds: min must be a whole number', () => bounds(1, { min: 1.5 })],
     ['bounds: max must be a whole number from 0 up, got NaN', () => bounds(1, { max: Number.NaN })],

@@ -253,7 +253,7 @@ describe('a run of a program', () => {
     expect(run.remaining).toMatchObject({ waiting: 2, isSourceWhole: true, lines: 2 })
   })
 
-  it('runs what only its place can say by the stored template', async () => {
+  it('expands what only the runner knows by the stored template', async () => {
     const { text, results } = await collect(['x', 'y'], {
       numTasks: 1,
       template: 'echo {} {slot} {% echo @@ %}',

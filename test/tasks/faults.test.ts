@@ -42,19 +42,19 @@ it('a store that is locked by another program: outcomes wait, and none is lost',
   expect(await store.counts()).toMatchObject({ succeeded: 200, total: 200 })
 })
 
-it('a disk that is full: it says so, and goes on when there is room', async () => {
+it('a disk that is full is reported, and the run goes on when there is space', async () => {
   const store = await openStore(join(folder(), 'tasks.db'))
   onTestFinished(() => store.close())
-  const most = (count: number) => store.statement(`PRAGMA max_page_count = ${count}`)
+  const limitPages = (count: number) => store.statement(`PRAGMA max_page_count = ${count}`)
   const [{ page_count: pages } = {}] = await store.statement('PRAGMA page_count')
-  await most(Number(pages) + 4)
+  await limitPages(Number(pages) + 4)
   const problems: string[] = []
   const run = runCluster(
     Array.from({ length: 50 }, (_, n) => `true ${n} ${'x'.repeat(2_000)}`),
     { store, numTasks: 2, onProblem: (problem) => problems.push(problem) },
   )
   await waitUntil(() => problems.some((one) => /space|full/.test(one)))
-  await most(1_000_000)
+  await limitPages(1_000_000)
   expect(await run).toMatchObject({ submitted: 50, succeeded: 50 })
 })
 
@@ -84,7 +84,7 @@ it('a disk that is full of what tasks write: it says so, loses none of it, and o
   expect(disk('remount,size=4m')).toBe(true)
   await waitUntil(async () => (await store.get(large)).exitStatus === 0)
   expect(statSync((await store.get(large)).outpath as string).size).toBe(1_000_000)
-  // One that never gets any room does not keep it from ending: it is in the queue again.
+  // A task that never gets space does not keep the run from ending: it is in the queue again.
   expect(disk('remount,size=2m')).toBe(true)
   const seen = problems.length
   const [never = ''] = await store.add([{ args: 'yes | head -c 9000000', tag: { capture: true } }])
@@ -191,7 +191,7 @@ it('a server that was taken for dead goes on as a new one, and its old claims ar
   await run
 })
 
-it('a runner that cannot be started: the reason is told, and stop ends it', async () => {
+it('a runner that cannot be started: the reason is reported, and stop ends the run', async () => {
   const run = runCluster(['true'], { inMemory: true, runner: ['/no/such/program'] })
   await run.ready
   run.stop()

@@ -21,13 +21,13 @@ async function called(words: readonly string[], home: string): Promise<string> {
   const before = process.cwd()
   const writing = vi.spyOn(process.stdout, 'write').mockImplementation((text, ...rest) => {
     printed += text
-    const told = rest.at(-1)
-    if (typeof told === 'function') told()
+    const callback = rest.at(-1)
+    if (typeof callback === 'function') callback()
     return true
   })
   const warning = vi.spyOn(process.stderr, 'write').mockImplementation((_, ...rest) => {
-    const told = rest.at(-1)
-    if (typeof told === 'function') told()
+    const callback = rest.at(-1)
+    if (typeof callback === 'function') callback()
     return true
   })
   vi.stubEnv('XDG_DATA_HOME', home)

@@ -6,10 +6,10 @@ import { createLatch, rejectionOf } from '../help.ts'
 
 /** @param first what the first one, 0, waits for; the others are told as they are worked on */
 function squares(first = createLatch(), release = (n: number): boolean => n === 3) {
-  const counts = { now: 0, most: 0, all: 0 }
+  const counts = { now: 0, max: 0, all: 0 }
   const provider = inProcess(async (request: Request) => {
     counts.all++
-    counts.most = Math.max(counts.most, ++counts.now)
+    counts.max = Math.max(counts.max, ++counts.now)
     const n = (await request.json()) as number
     if (release(n)) first.open()
     if (n === 0) await first.promise
@@ -62,7 +62,7 @@ it('has no more requests at a time than it may, and reads the source no faster t
     expect(read - taken).toBeLessThanOrEqual(6)
     if (++taken === 30) break
   }
-  expect(counts.most).toBeLessThanOrEqual(5)
+  expect(counts.max).toBeLessThanOrEqual(5)
   expect(isClosed).toBe(true)
 })
 

@@ -273,8 +273,8 @@ export function schedulingSuite(name: string, fresh: () => Promise<Place>): void
       const [id = ''] = ids
       expect(await store.get(id)).toMatchObject({ ...given, id, submitId })
       const headers = { authorization: `Bearer ${token}` }
-      const told = await fetch(`${url}/tasks/${id}?wait=60000`, { headers })
-      expect(await told.json()).toMatchObject({ id, exit_status: 0, is_over: true })
+      const answer = await fetch(`${url}/tasks/${id}?wait=60000`, { headers })
+      expect(await answer.json()).toMatchObject({ id, exit_status: 0, is_over: true })
       const progress = await fetch(`${url}/progress`, { headers })
       expect(await progress.json()).toMatchObject({ succeeded: 1, remaining: 0 })
       run.drain()

@@ -96,7 +96,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     ])
   })
 
-  it('writes outputs to files where it is told to', async () => {
+  it('writes outputs to files with -o and -e', async () => {
     const { at, env } = home()
     const args = ['tasks', 'cluster', '--no-db', '-o', join(at, 'out'), '-e', join(at, 'err')]
     const ended = await runManyhost(args, { env, input: 'echo a; echo b >&2\n' })
@@ -117,8 +117,8 @@ describe('manyhost tasks cluster', PATIENT, () => {
     }
     const input = 'true\nexit 3\ntrue # MANYHOST: cores:no\n'
     const all = await logged(input, '--log-level', 'debug', '-r', '1')
-    const said = all.map(({ level, msg }) => `${level} ${String(msg).replace(/:.*/, '')}`)
-    expect(said.toSorted()).toEqual([
+    const levels = all.map(({ level, msg }) => `${level} ${String(msg).replace(/:.*/, '')}`)
+    expect(levels.toSorted()).toEqual([
       'debug succeeded',
       'info begun',
       'info ended',
@@ -306,7 +306,7 @@ describe('manyhost tasks server', PATIENT, () => {
     await store.add(['one', 'two', 'three'].map((name) => ({ args: wait(name) })))
     await waitUntil(() => existsSync(join(at, 'one')) && existsSync(join(at, 'two')))
     server.process.kill('SIGUSR1')
-    // It has heard it: whoever asks after its health is told.
+    // The signal has arrived when its health says so.
     await waitUntil(async () => (await fetch(`${server.url}/health`)).status === 503)
     writeFileSync(join(at, 'go'), '')
     expect((await server.ended).code).toBe(0)

@@ -54,13 +54,13 @@ describe('links', () => {
 
   it("a released connection is another protocol's, with every byte of it", async () => {
     const { po, ho } = await pair((_po: PostingEnd, ho: HostingEnd) => ({
-      place: () =>
+      hand_over: () =>
         void ho.release().then((socket) => {
           socket.write('hello ')
           socket.pipe(socket)
         }),
     }))
-    await po.notif('place()', { waitAck: true })
+    await po.notif('hand_over()', { waitAck: true })
     const socket = await ho.release()
     expect(po.isConnected).toBe(false)
     // Nothing of the link hangs on it any more: it may live for days.

@@ -261,7 +261,7 @@ describe('repr', () => {
   it('refuses circles', () => {
     const circle: unknown[] = []
     circle.push(circle)
-    expect(catchThrown(() => repr(circle)).message).toMatch(/in a circle/)
+    expect(catchThrown(() => repr(circle)).message).toMatch(/a circular reference/)
   })
 })
 

@@ -29,23 +29,23 @@ describe('stages', () => {
   })
 
   it('a hosted conversation is refused what is not of its stage', async () => {
-    const said: unknown[] = []
+    const results: unknown[] = []
     const { po } = await pair((_po: PostingEnd, ho: HostingEnd) => ({
       async work() {
         const co = ho.co
-        said.push(co.stage, (await rejectionOf(co.sendValue(1))).message)
+        results.push(co.stage, (await rejectionOf(co.sendValue(1))).message)
         await co.finishRecv()
-        said.push(co.stage, (await rejectionOf(co.recvObj())).message)
+        results.push(co.stage, (await rejectionOf(co.recvObj())).message)
         await co.startSend()
-        said.push(co.stage, (await rejectionOf(co.startSend())).message)
+        results.push(co.stage, (await rejectionOf(co.startSend())).message)
         await co.sendValue('done')
         await co.close()
         await co.close()
-        said.push(co.stage, (await rejectionOf(co.sendValue(2))).message)
+        results.push(co.stage, (await rejectionOf(co.sendValue(2))).message)
       },
     }))
     expect(await po.request('work()')).toBe('done')
-    expect(said).toEqual([
+    expect(results).toEqual([
       'recv',
       'the hosted conversation is in the stage recv, not in send',
       'work',
@@ -100,14 +100,14 @@ describe('stages', () => {
 
 describe('callbacks', () => {
   it('are told of the end in order, with its reason, and a server is waited for', async () => {
-    const told: unknown[] = []
+    const calls: unknown[] = []
     const names = {
-      hbi_peer_done: () => void told.push('peer done'),
-      hbi_disconnecting: (reason: unknown) => void told.push(['disconnecting', reason]),
+      hbi_peer_done: () => void calls.push('peer done'),
+      hbi_disconnecting: (reason: unknown) => void calls.push(['disconnecting', reason]),
       __hbi_cleanup__: (_po: unknown, _ho: unknown, reason: unknown) =>
-        void told.push(['cleanup', reason]),
+        void calls.push(['cleanup', reason]),
       hbi_disconnected: (reason: unknown) => {
-        told.push(['disconnected', reason])
+        calls.push(['disconnected', reason])
         throw new Error('which changes nothing')
       },
     }
@@ -122,7 +122,7 @@ describe('callbacks', () => {
     })
     await server.close('going home')
     expect(await po.waitDisconnected()).toBe('peer error: going home')
-    expect(told.filter((one) => one !== 'peer done')).toEqual([
+    expect(calls.filter((one) => one !== 'peer done')).toEqual([
       ['disconnecting', 'peer error: going home'],
       ['cleanup', 'peer error: going home'],
       ['disconnected', 'peer error: going home'],

@@ -144,30 +144,30 @@ async function pipeArchive(from: Readable, to: Writable): Promise<void> {
  * @throws Error with the last output, if the mark does not come
  */
 export async function skipToMark(stream: Readable, mark: string): Promise<void> {
-  const wanted = Buffer.from(`${mark}\n`)
-  let held = Buffer.alloc(0)
+  const markLine = Buffer.from(`${mark}\n`)
+  let buffered = Buffer.alloc(0)
   for (let size = 0; ; ) {
     const chunk = stream.read() as Buffer | null
     if (chunk === null) {
       if (stream.readableEnded || stream.destroyed)
-        throw new Error(`the shell ended${quoteLastOutput(held)}`)
+        throw new Error(`the shell ended${quoteLastOutput(buffered)}`)
       await waitUntilReadable(stream)
       continue
     }
     size += chunk.length
-    held = Buffer.concat([held, chunk])
-    const at = held.indexOf(wanted)
+    buffered = Buffer.concat([buffered, chunk])
+    const at = buffered.indexOf(markLine)
     if (at >= 0) {
-      const rest = held.subarray(at + wanted.length)
+      const rest = buffered.subarray(at + markLine.length)
       if (rest.length > 0) stream.unshift(rest)
       return
     }
     if (size > MAX_GREETING_BYTES)
       throw new Error(
-        `the shell printed more than ${MAX_GREETING_BYTES} bytes before our command ran${quoteLastOutput(held)}`,
+        `the shell printed more than ${MAX_GREETING_BYTES} bytes before our command ran${quoteLastOutput(buffered)}`,
       )
     // The mark may come in two pieces. The rest is kept for the error alone.
-    held = held.subarray(-1_000)
+    buffered = buffered.subarray(-1_000)
   }
 }
 

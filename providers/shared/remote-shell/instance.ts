@@ -190,8 +190,8 @@ export class RemoteShellInstance implements Running {
       void Promise.all([...this.#shells].map((shell) => shell.exit)).then(async () => {
         // The reaction to the exit of a command sets `#lastExit` in a later turn of the promises.
         await Promise.resolve()
-        const how = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
-        this.#settleExit({ reason: 'stopped', detail: `stopped${how}` })
+        const detail = this.#lastExit ? `: ${this.#lastExit.detail}` : ''
+        this.#settleExit({ reason: 'stopped', detail: `stopped${detail}` })
       })
     }
     this.#stopDeadline.shorten(grace)

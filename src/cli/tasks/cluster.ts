@@ -211,7 +211,7 @@ async function reportLeftovers(
   progress: TaskProgressDisplay,
 ): Promise<void> {
   if (flags.db === false) return
-  const left = await run.leftBeside().catch(() => [])
+  const left = await run.otherBatches().catch(() => [])
   for (const one of describeLeftovers(left, process.cwd())) progress.printMessage(one)
 }
 

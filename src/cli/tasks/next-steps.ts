@@ -7,7 +7,7 @@ import { formatCount } from '../text.ts'
 import type { TaskServingFlags } from './run-options.ts'
 
 type RemainingTasks = NonNullable<TaskRun['remaining']>
-type LeftoverBatch = Awaited<ReturnType<TaskRun['leftBeside']>>[number]
+type LeftoverBatch = Awaited<ReturnType<TaskRun['otherBatches']>>[number]
 
 /** The message names this number of folders at most. */
 const MAX_NAMED_FOLDERS = 3

@@ -1,17 +1,16 @@
 /**
- * Walks the chunked body of an answer on its way to undici's parser, and leaves out of its trailers what that parser takes
- * for header fields: `connection: close` would forbid the next answer of the connection, and `content-length` would fail
- * this one. RFC 9110 section 6.5.1 gives such trailers no meaning.
+ * Reads the chunked body of a response on its way to undici's parser, and leaves out trailers that the parser would take for
+ * header fields: `connection: close` would forbid the next response of the connection, and `content-length` would fail this
+ * response. RFC 9110 section 6.5.1 gives such trailers no meaning.
  *
- * It reads what the grammar of RFC 9112 section 7.1 has, and no more: where the bytes are something else it stops, and
- * the parser judges them.
+ * The filter follows the grammar of RFC 9112 section 7.1. It stops at bytes that do not fit; the parser judges them.
  */
 
 const LF = 10
 const CR = 13
 const SEMICOLON = 59
 
-/** Trailers that the parser would take for header fields which frame a message or keep a connection. */
+/** Trailers that the parser would take for header fields about the length of a message or about its connection. */
 const DROPPED_TRAILERS = [
   'connection:',
   'content-length:',
@@ -20,13 +19,13 @@ const DROPPED_TRAILERS = [
   'upgrade:',
 ]
 
-/** Bytes of such trailers that one answer may have: nobody counts what is left out. */
+/** Bytes of such trailers that one response may have. Nothing else counts them. */
 const MAX_DROPPED_TRAILER_BYTES = 65_536
 
-/** No chunk is larger, so that its size is exact. */
+/** Largest size of a chunk: a number holds it exactly. */
 const MAX_CHUNK_SIZE = 2 ** 48
 
-/** What comes next. */
+/** The states: what comes next. */
 const SIZE = 0
 const EXTENSION = 1
 const SIZE_LF = 2
@@ -36,15 +35,15 @@ const DATA_LF = 5
 const TRAILERS = 6
 
 export class ChunkedBodyFilter {
-  /** The body has ended, or is none that can be walked: its bytes are looked at no more. */
+  /** The body has ended, or does not follow the grammar. The next bytes need no filter. */
   isDone = true
   #expected = SIZE
-  /** The size of a chunk, and then what of the chunk has not come. */
+  /** The size of the chunk as far as it was read; then the bytes of the chunk that have not come yet. */
   #remaining = 0
   #hasDigit = false
-  /** The begin of a trailer whose name has not come whole. */
+  /** The beginning of a trailer whose name is not complete yet. */
   #partialLine: Buffer | undefined
-  /** It is decided about the present line, whose end has not come. */
+  /** The present line is passed on or left out already; its end has not come yet. */
   #isInLine = false
   #dropsLine = false
   #droppedBytes = 0
@@ -60,9 +59,9 @@ export class ChunkedBodyFilter {
   }
 
   /**
-   * Takes the next bytes of the body, until it is done.
-   * @returns what the parser is to have: nearly always the chunk itself
-   * @throws an Error that says why the answer is refused
+   * Filters the next bytes of the body, until `isDone`.
+   * @returns the bytes for the parser: nearly always the chunk itself
+   * @throws an Error that says why the response is refused
    */
   filter(chunk: Buffer): Buffer {
     for (let at = 0; at < chunk.length; at++) {
@@ -80,7 +79,7 @@ export class ChunkedBodyFilter {
     return chunk
   }
 
-  /** @returns whether the grammar has this byte here */
+  /** @returns whether the grammar allows this byte here */
   #readByte(byte: number): boolean {
     switch (this.#expected) {
       case SIZE: {
@@ -111,12 +110,12 @@ export class ChunkedBodyFilter {
     }
   }
 
-  /** @param at where the trailers, or what has come of them, begin */
+  /** @param at index of the first byte of the trailers in this chunk */
   #filterTrailers(chunk: Buffer, at: number): Buffer {
     const data = this.#partialLine ? Buffer.concat([this.#partialLine, chunk]) : chunk
     this.#partialLine = undefined
     const kept: Buffer[] = []
-    // Up to where it is decided what becomes of the bytes.
+    // Bytes before this index are dealt with.
     let from = 0
     while (!this.isDone && at < data.length) {
       const end = data.indexOf(LF, at) + 1
@@ -141,7 +140,7 @@ export class ChunkedBodyFilter {
     return Buffer.concat(kept)
   }
 
-  /** Whether this line is left out; undefined where that is not decided yet. */
+  /** Whether this line is left out; undefined if that cannot be decided yet. */
   #shouldDrop(data: Buffer, at: number, end: number): boolean | undefined {
     if (this.#isInLine) return this.#dropsLine
     if (data[at] === LF || (data[at] === CR && data[at + 1] === LF)) {
@@ -160,7 +159,7 @@ export class ChunkedBodyFilter {
     this.#droppedBytes += bytes
     if (this.#droppedBytes > MAX_DROPPED_TRAILER_BYTES) {
       throw new Error(
-        `more than ${MAX_DROPPED_TRAILER_BYTES} bytes of trailers that have no meaning`,
+        `more than ${MAX_DROPPED_TRAILER_BYTES} bytes of trailers without a meaning, such as connection and content-length`,
       )
     }
   }
@@ -172,7 +171,7 @@ function hexDigit(byte: number): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1
 }
 
-/** Whether the bytes and the text, which is in lower case, agree as far as both go. */
+/** Whether the bytes and the text, which must be in lower case, agree up to the end of the shorter one. */
 export function matchesPrefix(data: Buffer, at: number, end: number, text: string): boolean {
   const length = Math.min(end - at, text.length)
   for (let index = 0; index < length; index++) {

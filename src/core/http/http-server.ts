@@ -1,17 +1,17 @@
-/** What every HTTP server of ours does with its connections: bounds, and clients that go away or do not read. */
+/** Limits that every HTTP server of manyhost has for its connections, and its handling of clients that go away or do not read. */
 import type { Server, ServerOptions, ServerResponse } from 'node:http'
 import type { Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { allowHalfClose } from './half-close.ts'
 import { SlowReaderMonitor } from './slow-reader-monitor.ts'
 
-/** Least bytes a second of what waits to be written to a client. */
+/** Bytes per second that a client must read while a response waits for it. */
 const MIN_RESPONSE_RATE = 512
 
 export interface ServerLimits {
-  /** Milliseconds for a whole request, its body too. */
+  /** Milliseconds for a whole request, with its body. */
   readonly requestTimeout: number
-  /** Connections at a time; more are closed at once. */
+  /** Connections at a time. A further connection is closed at once. */
   readonly connections: number
 }
 
@@ -20,21 +20,21 @@ export function serverOptions({ requestTimeout }: Pick<ServerLimits, 'requestTim
   return {
     headersTimeout: Math.min(10_000, requestTimeout),
     requestTimeout,
-    // Of TLS; without it this says nothing.
+    // Only TLS reads this option.
     handshakeTimeout: 10_000,
-    // node:http looks every 30 s, unless told otherwise.
+    // The default is 30 s.
     connectionsCheckingInterval: 1_000,
     keepAliveTimeout: 65_000,
-    // Finds clients that vanished without a word.
+    // Finds clients that have vanished without closing their connection.
     keepAlive: true,
     keepAliveInitialDelay: 60_000,
     noDelay: true,
-    // A client may close its half and still want its answer.
+    // A client may end its half of the connection and still wait for its response.
     allowHalfOpen: true,
   } satisfies ServerOptions & { allowHalfOpen: boolean; handshakeTimeout: number }
 }
 
-/** To be called before the server listens. */
+/** Call this before the server listens. */
 export function guardConnections(
   server: Server | TlsServer,
   { connections }: Pick<ServerLimits, 'connections'>,
@@ -46,8 +46,8 @@ export function guardConnections(
 }
 
 /**
- * Ends the connection of an answer that cannot be completed. An answer that waits behind another one of its connection
- * has no socket yet, and newer Nodes forget a `destroy` there: its client would wait for ever.
+ * Ends the connection of a response that cannot be completed. A response that waits behind another one of its connection has
+ * no socket yet. Newer versions of Node ignore `destroy` in that case, and the client would wait for ever.
  */
 export function destroyResponse(response: ServerResponse): void {
   if (response.writableFinished) return

@@ -1,18 +1,19 @@
 /**
- * Reads a connection to its end although writing to it has failed, or reading: what its peer had sent before may be a whole
- * answer, and node:net destroys the socket with that in it. For sockets that no pool has; those of pools have `connector`.
+ * Reads a connection to its end although a write to it, or a read, has failed. The peer may have sent a whole response before,
+ * and node:net would destroy the socket with these bytes in it. For sockets outside of undici's pools; `connector.ts` does the
+ * same for those of the pools.
  */
 import type { Socket } from 'node:net'
 import { detectReset, isUnreadReset } from '../connector.ts'
 import { every } from '../time.ts'
 import { interceptWrites } from './node-internals.ts'
 
-/** How long a connection may say nothing that cannot be written to and is read, in ms. The kernel tells its end at once. */
+/** Milliseconds without a byte after which a connection ends whose write has failed. The kernel reports its end at once. */
 const SILENCE_LIMIT = 1_000
 
 type SocketFailure = NodeJS.ErrnoException
 
-/** @param onEnd told once all was read, and before `end` does anything else, whether the peer has ended it properly */
+/** @param onEnd called when everything was read, before other listeners of `end`: whether the peer ended it properly */
 export function readToEnd(socket: Socket, onEnd: (isProper: boolean) => void): void {
   let failure: SocketFailure | undefined
   let fail: (() => void) | undefined
@@ -25,7 +26,7 @@ export function readToEnd(socket: Socket, onEnd: (isProper: boolean) => void): v
     if (!error || !isBroken(error) || socket.destroyed || socket.readableEnded) {
       return callback(error)
     }
-    // The writer waits meanwhile as for a slow peer.
+    // Meanwhile the writer waits, as for a slow peer.
     keep(error, () => callback(error))
     endWhenSilent(socket, () => callback(error))
   })
@@ -35,7 +36,7 @@ export function readToEnd(socket: Socket, onEnd: (isProper: boolean) => void): v
     }
     keep(error, () => destroy.call(socket, error))
     socket.push(null)
-    // Makes the stream look, and say that it has ended.
+    // Makes the stream emit its end.
     socket.read(0)
     return socket
   }
@@ -54,7 +55,7 @@ function isBroken({ code }: SocketFailure): boolean {
 function endWhenSilent(socket: Socket, end: () => void): void {
   let before = -1
   const timer = every(SILENCE_LIMIT, () => {
-    // Whoever has paused it reads the rest later.
+    // A reader that has paused the socket reads the rest later.
     if (socket.readableFlowing && socket.bytesRead === before) end()
     before = socket.bytesRead
   })

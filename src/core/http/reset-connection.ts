@@ -1,9 +1,9 @@
-/** The end of a connection by a reset, so that its peer does not take what has come for all. */
+/** Ends a connection with a reset, so that its peer knows that the bytes it has got are not complete. */
 import type { Socket } from 'node:net'
 
 /**
- * node:net loses the descriptor for ever when a connection is reset whose own end is just being sent: libuv refuses that
- * reset, and the handle stays open. Such a connection has sent everything, and is closed.
+ * A connection whose own end is just being sent is closed and not reset: it has sent everything, and libuv would refuse the
+ * reset. node:net would then leave the handle open for ever.
  */
 export function resetConnection(socket: Socket): void {
   const { writableEnded, writableFinished, writableLength } = socket

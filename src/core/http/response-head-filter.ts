@@ -1,30 +1,30 @@
 /**
- * Reads the heads of answers on their way to undici's parser, and changes what that parser refuses although its meaning is
+ * Reads the heads of responses on their way to undici's parser, and changes what that parser refuses although its meaning is
  * clear (RFC 9110 section 15.2, RFC 9112 sections 6.3 and 9.6):
  *
- * - `100 Continue` that nobody asked for is left out, whatever its header fields are;
+ * - `100 Continue` to a request that did not ask for it is left out, whatever its header fields are;
  * - `Content-Length` that is repeated with one value, in several fields or as `5, 5`, becomes one field;
- * - informational answers lose `close`, `Content-Length` and `Transfer-Encoding`, which mean nothing there;
- * - 101 that names the protocol in `Upgrade`, and forgets `Connection: upgrade`, gets it.
+ * - informational responses lose `close`, `Content-Length` and `Transfer-Encoding`, which have no meaning there;
+ * - 101 that names the protocol in `Upgrade` but lacks `Connection: upgrade` gets it.
  *
- * The trailers of a chunked body go through `ChunkedBodyFilter`. A status line is kept until it is whole: undici knows no more of a
- * reason phrase than what came last.
+ * The trailers of a chunked body go through `ChunkedBodyFilter`. A status line is held until it is complete, because undici
+ * keeps only the last part of a reason phrase that comes in parts.
  *
- * It refuses what has no safe meaning: 101 that nobody asked for, and informational answers without end.
- * All else goes to the parser byte for byte, and as soon as it comes: the parser judges it.
+ * The filter refuses what has no safe meaning: 101 to a request that did not ask for it, and too many informational responses.
+ * Everything else goes to the parser unchanged and at once, and the parser judges it.
  */
 import { ChunkedBodyFilter, matchesPrefix } from './chunked-body-filter.ts'
 
-/** Informational answers to one request at most. A long request may send one every few seconds. */
+/** Informational responses that one request may get. A server may send one every few seconds during a long request. */
 export const MAX_INFORMATIONAL_RESPONSES = 100
 
-/** Bytes of `100 Continue` and of other informational answers that one request may have left out: nobody else counts them. */
+/** Bytes that may be left out of the responses to one request. Nothing else counts them. */
 const MAX_DROPPED_HEAD_BYTES = 65_536
 
-/** A line that is longer is none of those that are changed. */
+/** A longer line is never one of those that are changed. */
 const MAX_CHANGED_LINE = 256
 
-/** A status line that is longer may lose the begin of its reason phrase. */
+/** A longer status line may lose the beginning of its reason phrase. */
 const MAX_STATUS_LINE = 8_192
 
 const LF = 10
@@ -35,9 +35,9 @@ const LENGTH = 'content-length:'
 const CODING = 'transfer-encoding:'
 const UPGRADE = Buffer.from('connection: upgrade\r\n')
 
-/** What is done with the lines of a head. */
+/** The modes: what is done with the next line. */
 const STATUS_LINE = 0
-/** A final answer, or an informational one of no special meaning. */
+/** Fields of a final response, or of an informational one without a special meaning. */
 const FIELDS = 1
 /** 100 Continue. */
 const DROPPED_RESPONSE = 2
@@ -46,9 +46,9 @@ const SWITCHING = 3
 /** The head has ended, and a chunked body follows. */
 const BODY = 4
 
-/** The heads of one connection, on which one request is under way at a time. */
+/** Filters the heads of one connection, which has one request under way at a time. */
 export class ResponseHeadFilter {
-  /** Whether the next bytes are looked at: from the request on to the end of the final answer's head, or of its chunked body. */
+  /** Whether the next bytes must be filtered: from the request to the end of the final head, or of the chunked body. */
   isExpecting = false
   readonly #body = new ChunkedBodyFilter()
   #mode = STATUS_LINE
@@ -56,19 +56,19 @@ export class ResponseHeadFilter {
   #request = ''
   #informational = 0
   #droppedBytes = 0
-  /** The begin of a line whose rest has not come, and which may be one to change. */
+  /** The beginning of a line that may have to be changed, and whose rest has not come yet. */
   #partialLine: Buffer | undefined
-  /** What has come of the present line was let through (or left out), and so is its rest. */
+  /** The beginning of the present line was passed on or left out already, and its rest goes the same way. */
   #isInLine = false
-  /** The value of the `Content-Length` that was let through. */
+  /** The value of the `Content-Length` that was passed on. */
   #length: string | undefined
   #isChunked = false
   #hasUpgrade = false
   #hasConnection = false
 
-  /** A request is written, with this head: an answer follows. */
+  /** Called when a request is written, with its head: a response follows. */
   startRequest(request: string): void {
-    // What is answered to CONNECT is a tunnel at once, whatever its status.
+    // After the response to CONNECT a tunnel begins at once, whatever the status is.
     this.isExpecting = !request.startsWith('CONNECT ')
     this.#request = request
     this.#mode = STATUS_LINE
@@ -80,9 +80,9 @@ export class ResponseHeadFilter {
   }
 
   /**
-   * Takes the next bytes while they are looked at.
-   * @returns what the parser is to have: nearly always the chunk itself
-   * @throws an Error that says why the answer is refused
+   * Filters the next bytes, while `isExpecting`.
+   * @returns the bytes for the parser: nearly always the chunk itself
+   * @throws an Error that says why the response is refused
    */
   filter(chunk: Buffer): Buffer {
     if (this.#mode === BODY) return this.#filterBody(chunk)
@@ -93,7 +93,7 @@ export class ResponseHeadFilter {
     const data = this.#partialLine ? Buffer.concat([this.#partialLine, chunk]) : chunk
     this.#partialLine = undefined
     let kept: Buffer[] | undefined
-    // Up to where it is decided what becomes of the bytes.
+    // Bytes before this index are dealt with.
     let from = 0
     let at = 0
     while (this.isExpecting && this.#mode !== BODY) {

@@ -1,11 +1,11 @@
 /**
- * Holds clients to a least pace while bytes wait to be written to them. One timer looks at all connections, so that an
- * answer costs nothing more. It counts only what waits: an event stream that has nothing to say is never too slow.
+ * Cuts the connections of clients that read too slowly while bytes wait to be written to them. One timer checks all
+ * connections, so that a response costs nothing more. An event stream that has nothing to send is never too slow.
  *
- * A slow reader is seen in steps. A kernel wakes a writer when a third of its send buffer is free, which may be more
- * than a megabyte; a client's kernel opens a closed window by a sixteenth of its buffer. So progress is what the client's
- * kernel has acknowledged, where the system tells it; where it does not, and for streams of HTTP/2 whose windows are
- * large, more time is given.
+ * The progress of a slow reader comes in steps. This machine's kernel wakes a writer when a third of the send buffer is free,
+ * which may be more than a megabyte; the client's kernel opens a closed window by a sixteenth of its buffer. So progress is
+ * what the client's kernel has acknowledged, where the system says so. Elsewhere, and for streams of HTTP/2 with large
+ * windows, a client gets more time.
  */
 import type { ServerHttp2Stream } from 'node:http2'
 import { constants } from 'node:http2'
@@ -16,26 +16,26 @@ import { resetConnection } from './reset-connection.ts'
 import { readTcpQueues, tcpQueueKey } from './tcp-queues.ts'
 
 const READER_CHECK_INTERVAL = 1_000
-/** Looks in a row that may see less than the least pace. They are counted, so that a standstill of ours is one look. */
+/** Checks in a row that may find less than the minimum rate. A standstill of this process counts as one check. */
 const MAX_SLOW_CHECKS = 10
-/** The same where steps are large, or cannot be seen. */
+/** The same where the steps are large, or cannot be seen. */
 const MAX_SLOW_CHECKS_UNSEEN = 60
-/** Pieces of a stream, of up to 64 KiB, that were taken: more do not fit into a window of the usual size. */
+/** A stream that has sent more pieces of up to 64 KiB than this has a window that is larger than usual. */
 const MIN_LARGE_PIECES = 16
 
 interface ReadProgress {
-  /** Bytes, or pieces, that had left when it was last looked at. */
+  /** Bytes, or pieces, that had been sent at the last check. */
   sent: number
-  /** Bytes that the client's kernel had acknowledged then; undefined if that was not asked. */
+  /** Bytes that the client's kernel had acknowledged at that time; undefined if that is not known. */
   acknowledged: number | undefined
   slow: number
 }
 
-const DRAINS = Symbol('pieces that were taken')
+const DRAINS = Symbol('drain events of the stream')
 type MonitoredStream = ServerHttp2Stream & { [DRAINS]?: number }
 
 export class SlowReaderMonitor {
-  /** Bytes a second; 0 for as slow as they like. */
+  /** Bytes per second that a client must take; 0 for no minimum. */
   rate: number
   readonly #sockets = new Set<Socket>()
   readonly #streams = new Set<MonitoredStream>()
@@ -53,7 +53,7 @@ export class SlowReaderMonitor {
     this.#timer ??= every(READER_CHECK_INTERVAL, () => this.#checkAll())
   }
 
-  /** Watches one answer of a connection of HTTP/2, which has a window of its own. */
+  /** Watches one response of HTTP/2, which has a window of its own. */
   addStream(stream: ServerHttp2Stream): void {
     this.#streams.add(stream)
     stream.on('drain', countDrain)
@@ -79,7 +79,7 @@ export class SlowReaderMonitor {
     for (const stream of this.#streams) {
       const taken = stream[DRAINS] ?? 0
       if (stream.writableLength === 0 || this.rate === 0) this.#progress.delete(stream)
-      // A piece that was taken is progress, whatever its size: how far one has come is not to be seen.
+      // A piece that was taken is progress, whatever its size: progress within a piece cannot be seen.
       else if (this.#isSlow(stream, taken, 1)) {
         const maxSlowChecks = taken > MIN_LARGE_PIECES ? MAX_SLOW_CHECKS_UNSEEN : MAX_SLOW_CHECKS
         if ((this.#progress.get(stream)?.slow ?? 0) >= maxSlowChecks) cutStream(stream)
@@ -87,7 +87,7 @@ export class SlowReaderMonitor {
     }
   }
 
-  /** Whether nothing, or too little, has left since the last look. */
+  /** Whether too little was sent since the last check. */
   #isSlow(one: Socket | MonitoredStream, sent: number, minBytes: number): boolean {
     const progress = this.#progress.get(one)
     if (!progress) {
@@ -100,7 +100,7 @@ export class SlowReaderMonitor {
     return isSlow
   }
 
-  /** Of those from which our kernel takes nothing, the client's may still take something. */
+  /** This machine's kernel takes nothing for these sockets, but their clients' kernels may still acknowledge something. */
   #checkAcknowledged(slow: readonly Socket[], minBytes: number): void {
     const queues = readTcpQueues()
     for (const socket of slow) {

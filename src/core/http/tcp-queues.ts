@@ -1,13 +1,13 @@
-/** What the kernel holds of a TCP connection that the other end has not acknowledged, where the system tells (Linux). */
+/** Bytes of TCP connections that the other end has not acknowledged yet, as Linux reports them. */
 import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 
 const TCP_TABLES = ['/proc/self/net/tcp', '/proc/self/net/tcp6']
 
-/** Unacknowledged bytes by the ports of both ends, local first; undefined where the system does not tell. */
+/** Unacknowledged bytes by `tcpQueueKey`. */
 export type TcpQueues = ReadonlyMap<string, number>
 
-/** Costs about a microsecond a connection of this machine. */
+/** Takes about a microsecond per connection of this machine. @returns undefined on systems that do not report this */
 export function readTcpQueues(): TcpQueues | undefined {
   const queues = new Map<string, number>()
   for (const file of TCP_TABLES) {
@@ -28,7 +28,7 @@ export function readTcpQueues(): TcpQueues | undefined {
 
 const LINE = /^\s*\d+: [\dA-F]+:([\dA-F]{4}) [\dA-F]+:([\dA-F]{4}) [\dA-F]{2} ([\dA-F]{8}):/
 
-/** The name of a connection in such a table; its addresses are left out, as two connections rarely share both ports. */
+/** The key of a connection: both ports, without the addresses, as two connections rarely share both ports. */
 export function tcpQueueKey({ localPort, remotePort }: Socket): string | undefined {
   if (localPort === undefined || remotePort === undefined) return undefined
   return `${hex(localPort)} ${hex(remotePort)}`

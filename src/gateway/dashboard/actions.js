@@ -1,9 +1,9 @@
-/** What people do to clusters and instances: asked back where it cannot be taken back, and its outcome told. */
+/** Actions on clusters and instances. Actions that cannot be undone need a confirmation. The page shows the outcome. */
 import { call, clusterPath, instancePath } from './api.js'
 import { byId } from './dom.js'
 
 let toastTimer
-/** Takes the answer to the question that is open. */
+/** Settles the confirmation that is open. */
 let answer
 
 export function say(text, isWrong = false) {
@@ -17,7 +17,7 @@ export function say(text, isWrong = false) {
   }, 6_000)
 }
 
-/** Resolves with whether it was agreed to. The dialog gives the focus back by itself. */
+/** Resolves with whether the user agreed. The dialog returns the focus by itself. */
 function confirmed(title, text, verb) {
   const dialog = byId('confirm')
   byId('confirm-title').textContent = title
@@ -32,7 +32,7 @@ function confirmed(title, text, verb) {
 }
 
 byId('confirm').addEventListener('close', ({ target }) => {
-  // `close` comes late: when the next question is asked already, it is of the one before.
+  // `close` comes late: if the next dialog is open already, the event belongs to the one before.
   if (!target.open) answer?.(target.returnValue === 'yes')
 })
 
@@ -42,37 +42,39 @@ async function tried(what, work) {
     say(what)
     return true
   } catch (error) {
-    say(`${what}: this failed. ${error.message}`, true)
+    say(`${what}: failed. ${error.message}`, true)
     return false
   }
 }
 
-/** Resolves with whether it was set. */
+/** Resolves with whether the size was set. */
 export async function setSize({ name, size: before }, size) {
   if (size === 0 && before > 0) {
-    const text = 'All its instances stop. Requests wait until it has a size again.'
+    const text = 'All its instances stop. Requests wait until the size is above zero again.'
     if (!(await confirmed(`Scale ${name} to zero?`, text, 'Scale to zero'))) return false
   }
-  return tried(`${name}: ${size} wanted`, () =>
+  return tried(`${name}: size set to ${size}`, () =>
     call('PUT', clusterPath(name, '/size'), { body: { size } }),
   )
 }
 
 export async function restartCluster(name) {
-  const text = 'Each instance is replaced by one that is ready before it goes. No request is lost.'
+  const text =
+    'Each instance is replaced by a new one that is ready before the old one stops. No request is lost.'
   if (!(await confirmed(`Restart ${name}?`, text, 'Restart'))) return
   await tried(`${name}: restarting`, () => call('POST', clusterPath(name, '/restart')))
 }
 
 export async function restartInstance(name, id) {
-  const text = 'It goes when another one is ready. What it serves, it ends first.'
+  const text =
+    'A new instance replaces it. When the new one is ready, this one completes its requests and stops.'
   if (!(await confirmed(`Restart ${id}?`, text, 'Restart'))) return
   await tried(`${id}: restarting`, () => call('POST', instancePath(name, id, '/restart')))
 }
 
 export async function drainInstance(name, id) {
   const text =
-    'It gets no new request, ends what it serves, and stops. Another one takes its place.'
+    'It gets no new requests, completes the ones that it has, and stops. Another instance is started if the size asks for it.'
   if (!(await confirmed(`Drain ${id}?`, text, 'Drain'))) return
   await tried(`${id}: draining`, () => call('POST', instancePath(name, id, '/drain')))
 }

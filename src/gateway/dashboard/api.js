@@ -1,4 +1,4 @@
-/** Calls of the admin API: with the token, if one is asked for. */
+/** Calls of the admin API, with the token if the server needs one. */
 
 const KEY = 'manyhost-token'
 
@@ -10,7 +10,7 @@ export function hasToken() {
   return sessionStorage.getItem(KEY) !== null
 }
 
-/** What went wrong with a call, in the server's words. */
+/** The failure of a call, with the message of the server. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail)
@@ -18,7 +18,7 @@ export class Problem extends Error {
   }
 }
 
-/** Rejects with a Problem for an answer that is none. */
+/** Rejects with a Problem if the call failed. */
 export async function call(method, path, { body, signal } = {}) {
   const token = sessionStorage.getItem(KEY)
   const headers = { 'x-requested-with': 'manyhost' }
@@ -33,7 +33,10 @@ export async function call(method, path, { body, signal } = {}) {
   })
   if (response.ok) return response
   const problem = await response.json().catch(() => ({}))
-  throw new Problem(response.status, problem.detail ?? `the server answered ${response.status}`)
+  throw new Problem(
+    response.status,
+    problem.detail ?? `the server responded with ${response.status}`,
+  )
 }
 
 export function clusterPath(name, rest = '') {
@@ -44,7 +47,7 @@ export function instancePath(name, id, rest) {
   return clusterPath(name, `/instances/${encodeURIComponent(id)}${rest}`)
 }
 
-/** Reads an answer without an end, as text, chunk by chunk. */
+/** Reads a response without an end as text, chunk by chunk. */
 export async function* chunks(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   try {

@@ -1,4 +1,4 @@
-/** The dashboard: what the stream tells goes into the views, and the views onto the page, a frame at a time. */
+/** The dashboard: events of the stream go into the views, and each frame draws the views that have changed. */
 import { hasToken, setToken } from './api.js'
 import { ClusterView, healthOf } from './cluster.js'
 import { byId, framed, setClass, setHidden, setText } from './dom.js'
@@ -6,7 +6,7 @@ import { FailurePanel } from './failures.js'
 import { clock, count, perSecond, plural } from './format.js'
 import { Stream } from './stream.js'
 
-/** Milliseconds of each frame that may go into the page. */
+/** Milliseconds of each frame that may be spent on the page. */
 const BUDGET = 4
 
 const views = new Map()
@@ -78,7 +78,7 @@ function onSnapshot({ whole, version, clusters, gone = [], failures = [] }) {
 
 let isRefreshing = false
 
-/** Asks for the instances of the clusters that are open and in sight, one after the other. */
+/** Fetches the instances of the clusters that are open and visible, one cluster after the other. */
 async function refreshOpen() {
   if (isRefreshing || document.visibilityState !== 'visible') return
   isRefreshing = true
@@ -129,8 +129,8 @@ function showTotals() {
   setClass(document.querySelector('[data-total=failing]'), 'bad', total.failing > 0)
   const title = down > 0 ? `${plural(down, 'service')} down · manyhost` : 'manyhost'
   if (document.title !== title) document.title = title
-  const empty = views.size > 0 ? 'No service is like that.' : 'This manyhost has no services.'
-  setText(byId('empty'), hasFigures ? empty : 'Waiting for the first figures.')
+  const empty = views.size > 0 ? 'No service matches the filter.' : 'This manyhost has no services.'
+  setText(byId('empty'), hasFigures ? empty : 'Waiting for the first data.')
   setHidden(byId('empty'), shown > 0 || waiting.size > 0)
 }
 
@@ -139,7 +139,7 @@ let countdown
 
 function onState(state, { since, retryAt } = {}) {
   clearInterval(countdown)
-  // While it tries again it is still disconnected: the banner stays, and screen readers are not told twice.
+  // During another attempt it is still disconnected: the banner stays, and screen readers announce it once.
   const isTrying = state === 'connecting' && !byId('banner').hidden
   if (!isTrying) {
     setText(byId('connection'), STATES[state])
@@ -157,7 +157,7 @@ function onState(state, { since, retryAt } = {}) {
     const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000))
     setText(
       byId('banner-text'),
-      `These figures are of ${clock(since)}. Trying again in ${plural(left, 'second')}.`,
+      `The data is from ${clock(since)}. The next attempt is in ${plural(left, 'second')}.`,
     )
   }
   tell()

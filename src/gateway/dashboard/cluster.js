@@ -1,4 +1,4 @@
-/** One cluster on the page: its row of figures, and its instances when it is opened. */
+/** One cluster on the page: its row of figures, and its instances while it is open. */
 import { restartCluster, setSize } from './actions.js'
 import { copyOf, setAttribute, setClass, setHidden, setText } from './dom.js'
 import { count, milliseconds, perSecond, plural } from './format.js'
@@ -9,7 +9,7 @@ import { openClusterLog } from './logs.js'
 const STATES = ['ready', 'starting', 'pending', 'unready', 'draining']
 const HISTORIES = ['rate', 'p50', 'p99', 'queue', 'size', 'ready']
 
-/** In a word, how it is. */
+/** The state of a cluster in one word. */
 export function healthOf({ size, states, failure, failing }) {
   const ready = states.ready ?? 0
   if (size > 0 && ready === 0) return failure ? 'down' : 'starting'
@@ -18,7 +18,7 @@ export function healthOf({ size, states, failure, failing }) {
   return size === 0 ? 'at zero' : 'healthy'
 }
 
-/** Why it fails, in one line, without what the row says anyway. */
+/** The reason of its failure in one line, without the words that the row shows already. */
 function reasonOf({ url, failure }) {
   const [line] = failure?.split('\n', 1) ?? ['']
   return line.replace(`${url}: `, '').replace(/^\S+ could not be started: /, '')
@@ -72,7 +72,7 @@ export class ClusterView {
     this.#isStale = true
   }
 
-  /** Another second has passed. */
+  /** Adds the figures of one second to the histories. */
   tick() {
     const { rate, p50, p99, queue, size, states } = this.row
     const values = { rate, p50, p99, queue, size, ready: states.ready ?? 0 }
@@ -80,7 +80,7 @@ export class ClusterView {
     this.#isMoved = true
   }
 
-  /** Nothing is known of the time until the next tick. */
+  /** Adds a gap to the histories: no figures came until the next tick. */
   gap() {
     for (const name of HISTORIES) this.#histories[name].push(undefined)
     this.#isMoved = true
@@ -94,7 +94,7 @@ export class ClusterView {
     return this.#instances?.refresh()
   }
 
-  /** Brings the page up to date, where something has changed; lines only where they are in sight. */
+  /** Updates the page where something has changed. Lines are drawn only while they are visible. */
   render() {
     if (this.#isStale) this.#showFigures()
     this.#isStale = false
@@ -107,8 +107,8 @@ export class ClusterView {
     const { name } = this.row
     const label = (selector, text) =>
       this.element.querySelector(selector).setAttribute('aria-label', text)
-    label('.less', `One instance less for ${name}`)
-    label('.more', `One instance more for ${name}`)
+    label('.less', `Decrease the size of ${name} by one`)
+    label('.more', `Increase the size of ${name} by one`)
     label('.sizer input', `Size wanted for ${name}`)
     label('.set', `Set the size of ${name}`)
     label('.actions .logs', `Log of ${name}`)
@@ -136,7 +136,7 @@ export class ClusterView {
 
   async #resize(size) {
     if (size < 0) return
-    // The cluster's own answer comes with the stream; until then a second click is to count from here.
+    // The new size comes with the stream. Until then a second click counts from this one.
     const { row } = this
     if (await setSize(row, size)) {
       if (this.row.size === row.size) this.take({ ...this.row, size })
@@ -190,10 +190,10 @@ export class ClusterView {
     if (node.set.hidden && node.size.value !== String(row.size)) node.size.value = row.size
     setAttribute(node.size, 'max', String(row.maxSize ?? 100_000))
     this.#showStates()
-    const most = row.maxSize === null ? 'any number' : row.maxSize
+    const max = row.maxSize === null ? 'any number' : row.maxSize
     setText(
       node.facts,
-      `${row.url}: size ${row.minSize} to ${most}, ${plural(row.concurrency, 'request')} at a time each, ` +
+      `${row.url}: size ${row.minSize} to ${max}, ${plural(row.concurrency, 'slot')} for each instance, ` +
         `${row.inFlight} in flight, ${plural(row.resends, 'resend')} so far`,
     )
     setHidden(node.failure, !row.failure?.includes('\n'))

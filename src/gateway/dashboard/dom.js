@@ -1,8 +1,8 @@
-/** The few things that are done to the page, each only where it changes something. All text is text, never markup. */
+/** Helpers that change the page, only where something is different. All text is set as text, never as markup. */
 
 export const byId = (id) => document.getElementById(id)
 
-/** A copy of a template's one element. */
+/** A copy of the single element of a template. */
 export function copyOf(id) {
   return byId(id).content.firstElementChild.cloneNode(true)
 }
@@ -23,7 +23,7 @@ export function setClass(node, name, isOn) {
   if (node.classList.contains(name) !== isOn) node.classList.toggle(name, isOn)
 }
 
-/** Runs `work` once in the next frame, however often it is asked for. */
+/** Runs `work` once in the next frame, however often it is requested. */
 export function framed(work) {
   let isAsked = false
   return () => {

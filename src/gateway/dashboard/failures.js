@@ -1,4 +1,4 @@
-/** The panel of what failed lately: newest first, repeats counted. */
+/** The panel of recent failures: the newest first, repeats counted. */
 import { byId, copyOf, setHidden, setText } from './dom.js'
 import { clock } from './format.js'
 
@@ -11,7 +11,7 @@ export class FailurePanel {
   #failures = new Map()
   #isStale = false
 
-  /** Takes all of them, or with `isAll` false those that are new or have happened again. */
+  /** Takes all failures; with `isAll` false, only those that are new or have happened again. */
   take(failures, isAll) {
     if (isAll) this.#failures.clear()
     for (const failure of failures) this.#failures.set(failure.id, failure)
@@ -50,8 +50,8 @@ export class FailurePanel {
     setText(item.querySelector('.count'), count > 1 ? `${count} times` : '')
     setText(item.querySelector('time'), clock(at))
     item.querySelector('time').dateTime = new Date(at).toISOString()
-    const told = text.replace(`${service}: `, '')
-    setText(item.querySelector('.text'), kind === 'resend' ? `sent again: ${told}` : told)
+    const reason = text.replace(`${service}: `, '')
+    setText(item.querySelector('.text'), kind === 'resend' ? `sent again: ${reason}` : reason)
     setHidden(item.querySelector('details'), !output)
     setText(item.querySelector('pre'), output ?? '')
     return item

@@ -1,4 +1,4 @@
-/** Figures as people read them. */
+/** Figures in a form for people. */
 
 const SHORT = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 })
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' })

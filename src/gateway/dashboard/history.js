@@ -1,7 +1,7 @@
-/** The last values of a figure, and the line through them. */
+/** The last values of a figure, and the line through these values. */
 import { setAttribute } from './dom.js'
 
-/** Values that are kept: so many seconds. */
+/** Values that are kept, one per second. */
 export const LENGTH = 60
 
 /** A ring of numbers; NaN is a gap. */
@@ -34,7 +34,7 @@ function x(index) {
   return ((index * WIDTH) / (LENGTH - 1)).toFixed(1)
 }
 
-/** Draws a history into a path, and what lies under it into another. `max` is the value at the top. */
+/** Draws a history into one path, and the area below it into another. `max` is the value at the top. */
 export function draw(history, max, line, area) {
   let d = ''
   let filled = ''

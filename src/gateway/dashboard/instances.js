@@ -1,18 +1,18 @@
-/** The instances of one open cluster: asked for while they are looked at, and told apart by their ids. */
+/** The instances of one open cluster: fetched while they are visible, one row for each id. */
 import { drainInstance, restartInstance } from './actions.js'
 import { call, clusterPath } from './api.js'
 import { copyOf, setHidden, setText } from './dom.js'
 import { age, clock, count, plural } from './format.js'
 import { openInstanceLog } from './logs.js'
 
-/** Rows at most; those that are not ready come first. */
+/** Maximum number of rows; instances that are not ready come first. */
 const SHOWN = 200
-/** Ended instances that are still told of, and for how long in ms. */
+/** Ended instances that are still shown, and for how many milliseconds. */
 const ENDED = 5
 const ENDED_SHOWN = 120_000
-/** Between two questions in ms: a cluster that starts has an event for each of its instances. */
+/** Minimum milliseconds between two fetches: a cluster that starts has an event for each of its instances. */
 const PAUSE = 150
-/** Milliseconds of a frame that may go into one list. */
+/** Milliseconds of a frame that may be spent on one list. */
 const BUDGET = 3
 
 export class InstanceList {
@@ -26,7 +26,7 @@ export class InstanceList {
   #isAskedAgain = false
   #run = 0
 
-  /** `cluster` has `row`, the latest figures; the focus goes to `fallback` when its own row goes. */
+  /** `cluster` has `row`, the latest figures. `fallback` gets the focus when the row that has it is removed. */
   constructor(cluster, detail, fallback) {
     this.#cluster = cluster
     this.#detail = detail
@@ -35,12 +35,12 @@ export class InstanceList {
     setText(detail.querySelector('caption'), `Instances of ${cluster.row.name}`)
   }
 
-  /** An instance has ended: it is in no list any more, but people want to know. */
+  /** Shows that an instance has ended, although it is no longer in the list. */
   end({ instance, state, reason, at }) {
     this.#ended = [{ instance, state, reason, at }, ...this.#ended].slice(0, ENDED)
   }
 
-  /** Asks for the instances and shows them; once at a time. */
+  /** Fetches the instances and shows them; never twice at the same time. */
   refresh() {
     if (this.#asking) {
       this.#isAskedAgain = true
@@ -62,7 +62,7 @@ export class InstanceList {
       const { instances, concurrency } = await response.json()
       requestAnimationFrame(() => this.#show(instances, concurrency))
     } catch {
-      // The stream says it when the server is gone; the next snapshot asks again.
+      // The stream reports a lost server. The next snapshot fetches again.
     }
   }
 
@@ -86,7 +86,7 @@ export class InstanceList {
     this.#showEnded()
   }
 
-  /** Some rows a frame: the page is to answer while a long list comes up. */
+  /** Some rows per frame, so that the page stays responsive while a long list is drawn. */
   #fill(listed, concurrency, from) {
     const run = ++this.#run
     const end = performance.now() + BUDGET

@@ -1,4 +1,4 @@
-/** One log at a time, followed: a browser has few connections to one server, and people one pair of eyes. */
+/** Follows one log at a time, because a browser opens only few connections to one server. */
 import { call, chunks, clusterPath, instancePath } from './api.js'
 import { byId, framed } from './dom.js'
 

@@ -1,14 +1,14 @@
-/** The event stream, for as long as the page is open: found dead by its silence, and opened again with backoff. */
+/** The event stream while the page is open. Silence shows that it is lost; it is then opened again with backoff. */
 import { call, chunks } from './api.js'
 
-/** The server tells something each second; after so much silence in ms it is taken for gone. */
+/** The server sends something every second. After this many milliseconds of silence it counts as lost. */
 const SILENCE = 6_000
 const FIRST_WAIT = 500
 const LONGEST_WAIT = 15_000
 
 /**
  * `onEvent(name, data)`; `onState('connecting' | 'live')`, `onState('lost', { since, retryAt })`,
- * `onState('refused')` when a token is missing or wrong: nothing more is tried then until `now()`.
+ * `onState('refused')` if the token is missing or wrong: there is no further attempt until `now()` is called.
  */
 export class Stream {
   #onEvent
@@ -28,7 +28,7 @@ export class Stream {
     })
   }
 
-  /** Opens it at once. */
+  /** Opens the stream at once. */
   now() {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -61,7 +61,7 @@ export class Stream {
     if (run === this.#run) this.#lose()
   }
 
-  /** Tells of all whole events, and gives back the rest. */
+  /** Emits all complete events, and returns the rest of the text. */
   #take(text, run) {
     const events = text.split('\n\n')
     const rest = events.pop()

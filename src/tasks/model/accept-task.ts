@@ -1,12 +1,12 @@
 /**
- * A task is stored as what will be run: its template is filled in when it is accepted, and its folder, shell and environment
- * are those that were asked for there and then. Whoever runs it later adds nothing of his own.
+ * A task is stored as it will be run: its template is expanded when it is accepted, and its folder, shell and environment are
+ * those that were asked for at that time. The runner adds nothing to the task.
  */
 
 import { type CommandTemplate, compileTemplate, TemplateError } from '../text/template.ts'
 import type { NewTask } from './task.ts'
 
-/** What tasks are accepted with; what a task says itself comes first. */
+/** Defaults for tasks that are accepted. Fields of the task itself come first. */
 export interface AcceptOptions {
   readonly template?: string | undefined
   readonly cwd?: string | undefined
@@ -15,7 +15,7 @@ export interface AcceptOptions {
   readonly batch?: string | undefined
 }
 
-/** TemplateCache that are kept compiled. */
+/** Compiled templates that are kept. */
 const MAX_TEMPLATES = 100
 
 /** Compiles each text once. @throws TemplateError */
@@ -32,7 +32,10 @@ export class TemplateCache {
   }
 }
 
-/** Makes of a task what is stored of it. It throws, or rejects with, a TemplateError where the task's own template cannot be read. */
+/**
+ * Makes the function that turns a given task into the task that is stored.
+ * It throws, or rejects with, a TemplateError where the task's own template is invalid.
+ */
 export function createTaskAcceptor({
   template,
   cwd,
@@ -62,7 +65,7 @@ export function createTaskAcceptor({
   }
 }
 
-/** A line that the template does not fit is a task that fails, as its runner will say. */
+/** A line that does not fit the template is accepted. The task fails when it is run, and the runner says why. */
 function expandTemplate(task: NewTask, template: CommandTemplate): NewTask | Promise<NewTask> {
   try {
     const command = template.expand({ args: task.args, tag: task.tag ?? {} })
@@ -77,7 +80,7 @@ function expandTemplate(task: NewTask, template: CommandTemplate): NewTask | Pro
 }
 
 function withCommand(task: NewTask, command: string): NewTask {
-  // The runner says what is wrong with it.
+  // Such a command fails when it is run, and the runner says why.
   return command.includes('\0') || !command.isWellFormed() ? task : { ...task, command }
 }
 

@@ -1,23 +1,23 @@
 /**
- * How many runners a batch of tasks wants, after HyperShell's policies: `session.setSize(url, new DynamicTasks(...))`. The
- * rules are pure; the classes look at the work and at the clock. Unlike the ancestor's they also scale down, and know
- * when the work has ended: from then on they are read as 0.
+ * Decides how many runners a batch of tasks needs, by HyperShell's policies: `session.setSize(url, new DynamicTasks(...))`. The
+ * rules are pure functions; the classes read the work and the clock. Unlike HyperShell's, these policies also scale down, and
+ * give 0 once the work has ended.
  */
 import { ManyhostError } from '../../core/errors.ts'
 import { milliseconds, type ParsedOptions, parseOptions, rule, whole } from '../../core/options.ts'
 import { now } from '../../core/time.ts'
 
-/** What a policy sees of the work. */
+/** The work, as far as a policy needs to know it. */
 export interface TaskWorkload {
   /** Tasks without an outcome, running ones and retries to come included. */
   readonly remaining: number
   /** Tasks that run now. */
   readonly running: number
-  /** Outcomes a second, lately; `null` when there was none yet. */
+  /** Recent outcomes per second; `null` before the first outcome. */
   readonly rate: number | null
-  /** Mean time of a task in ms; `null` when none has ended yet. */
+  /** Average time of a task in ms; `null` before the first outcome. */
   readonly averageDuration: number | null
-  /** No more tasks will be handed in: the source has ended, and it is not `forever`. */
+  /** No more tasks will come: the source has ended, and the run is not `forever`. */
   readonly isClosed: boolean
 }
 
@@ -30,9 +30,9 @@ export const SCALING_RULES = {
   initSize: whole(0, 1),
   minSize: whole(0, 0),
   maxSize: whole(1, 1),
-  /** How long the size stays, in ms. */
+  /** How long a size is kept, in ms. */
   period: milliseconds(60_000),
-  /** How many mean task times it may take to work off what remains. */
+  /** In how many average task times the remaining tasks should be done. */
   factor: positiveNumber,
   /** Tasks that one runner has room for; fewer remaining ones need fewer runners. */
   numTasks: whole(1, 1),
@@ -43,11 +43,11 @@ export type ScalingOptions = Partial<ScalingSettings>
 
 interface SizeDecision {
   readonly size: number
-  /** When it was decided. */
+  /** Milliseconds on the monotonic clock. */
   readonly decidedAt: number
 }
 
-/** Whether all is done: nothing remains, and nothing will come. */
+/** Whether everything is done: no task remains, and none will come. */
 export function isFinished(work: TaskWorkload): boolean {
   return work.isClosed && work.remaining === 0 && work.running === 0
 }
@@ -70,8 +70,8 @@ export function computeFixedSize(work: TaskWorkload, settings: ScalingSettings):
 }
 
 /**
- * How long what remains takes, in units of `factor` mean task times; above 1 there are too few runners. `null` when
- * nobody knows yet.
+ * How long the remaining tasks take, in units of `factor` average task times. Above 1 there are too few runners. `null` where
+ * there is no rate yet.
  */
 export function computePressure(
   {
@@ -86,8 +86,8 @@ export function computePressure(
 }
 
 /**
- * The rule of `DynamicTasks`: each period as many runners as the pressure asks for, at most twice what there was; fewer
- * when they have nothing to do.
+ * The rule of `DynamicTasks`: once per period as many runners as the pressure asks for, but at most twice the last size, and
+ * fewer where there are not enough tasks for them.
  */
 export function computeDynamicSize(
   work: TaskWorkload,
@@ -101,7 +101,7 @@ export function computeDynamicSize(
       size: clampToWork(work, Math.max(settings.initSize, settings.minSize), settings),
       decidedAt: at,
     }
-  // To nothing, and from nothing, at once: a period of waiting would be for nothing.
+  // A change to 0 or from 0 does not wait for the end of the period.
   const atOnce = clampToWork(work, last.size, settings)
   if (at - last.decidedAt < settings.period)
     return atOnce > last.size && last.size === 0 ? { size: atOnce, decidedAt: at } : last
@@ -127,7 +127,7 @@ class TaskScalingPolicy {
     this.#work = work
   }
 
-  /** Whether the work has ended, so that it is 0 for good. */
+  /** Whether the work has ended: the size stays 0 from now on. */
   get isFinished(): boolean {
     return isFinished(this.#work())
   }

@@ -1,6 +1,6 @@
 /**
- * What a task is. The thirty fields of the ancestor's row (HyperShell) under their names, in camelCase here and in
- * snake_case in the store, in filters and in JSON; and few of our own, which are marked.
+ * What a task is. It has the thirty fields of HyperShell's rows: in camelCase here, and under HyperShell's names in snake_case in
+ * the store, in filters and in JSON. A few fields are our own, and are marked so.
  */
 
 /**
@@ -23,18 +23,18 @@ export type TaskKind = 'shell' | 'request'
 
 export const TASK_KINDS: readonly TaskKind[] = ['shell', 'request']
 
-/** Those that are meant. */
+/** The given kind, or all kinds. */
 export function selectKinds(kind: TaskKind | undefined): readonly TaskKind[] {
   return kind === undefined ? TASK_KINDS : [kind]
 }
 
-/** What is handed in. All else of a task follows from its way through the queue. */
+/** A task as it is given. All other fields of a task get their values on its way through the queue. */
 export interface NewTask {
-  /** The line as it was handed in, before any template. */
+  /** The line as it was given, before any template. */
   readonly args: string
   /** Ours: absent for a shell command. */
   readonly request?: TaskRequest
-  /** Groups are worked off in ascending order. @default 0 */
+  /** Groups run one after the other, in ascending order. @default 0 */
   readonly group?: number
   readonly cores?: number
   /** Bytes. */
@@ -42,21 +42,21 @@ export interface NewTask {
   /** Milliseconds that one attempt may take. */
   readonly timeout?: number
   readonly tag?: Tags
-  /** Ours: what `args` is made into, `convert {} {-}.png`. @default `args` is the command */
+  /** Ours: the template that `args` is put into, `convert {} {-}.png`. @default `args` is the command */
   readonly template?: string
   /** Ours: the command that `template` made of `args` when the task was accepted. */
   readonly command?: string
-  /** Ours: the folder that it runs in. @default that of its runner */
+  /** Ours: the folder that the task runs in. @default the folder of its runner */
   readonly cwd?: string
-  /** Ours: absolute path of what runs the command, as `shell -c command`. @default that of its runner, `/bin/sh` */
+  /** Ours: absolute path of the shell that runs the command, as `shell -c command`. @default that of its runner, `/bin/sh` */
   readonly shell?: string
   /** Ours: added to the environment of its runner. */
   readonly env?: Readonly<Record<string, string>>
-  /** Ours: id of the run that works it off. @default whoever serves the store */
+  /** Ours: id of the run that the task belongs to. @default any server of the store may run it */
   readonly batch?: string
 }
 
-/** Times are milliseconds since 1970; `null` is what is not known yet. */
+/** Times are milliseconds since 1970. A field is `null` as long as its value is not known. */
 export interface Task {
   readonly id: string
   readonly group: number
@@ -73,10 +73,10 @@ export interface Task {
   readonly serverId: string | null
   readonly serverHost: string | null
   readonly scheduleTime: number | null
-  /** The instance that runs it, and its machine. */
+  /** The runner that runs the task, and its machine. */
   readonly clientId: string | null
   readonly clientHost: string | null
-  /** What is run, or was: `args` through the template. Until then `null` where that is `args`, or the runner's to say. */
+  /** The command that is run: the template with `args`. Before the run it is `null` where it is `args`, or the runner makes it. */
   readonly command: string | null
   readonly startTime: number | null
   readonly completionTime: number | null
@@ -97,21 +97,21 @@ export interface Task {
   readonly tag: Tags
   /** Ours. */
   readonly request: TaskRequest | null
-  /** Ours: grows with each claim of this row; an outcome that carries an older one is refused (a fencing token). */
+  /** Ours: a fencing token. It grows with each claim of this row; an outcome with an older fence is refused. */
   readonly fence: number
-  /** Ours, as they were asked for when the task was accepted; see `NewTask`. An empty `batch`: whoever serves the store. */
+  /** Ours, as in `NewTask` when the task was accepted. An empty `batch`: any server of the store may run the task. */
   readonly batch: string
   readonly cwd: string | null
   readonly template: string | null
   readonly shell: string | null
   readonly env: Readonly<Record<string, string>> | null
-  /** Ours: how often the server that ran it last tries a task in all. */
+  /** Ours: how often a task is tried in all, as the server says that ran it last. */
   readonly attempts: number | null
-  /** Ours: what it wrote was kept; where there is no path then, it wrote nothing. */
+  /** Ours: the output was kept. Without a path in `outpath` or `errpath`, the task wrote nothing there. */
   readonly captured: boolean
 }
 
-/** What running one attempt came to; `fence` is the claim's. */
+/** The outcome of one attempt. `fence` is that of the claim. */
 export interface TaskOutcome {
   readonly id: string
   readonly fence: number

@@ -1,4 +1,4 @@
-/** What may be handed in: everything of a task comes from outside. */
+/** Checks given tasks: everything in them comes from outside. */
 
 import { checkSendableHeaders, parseHttpMethod, parseTargetUrl } from '../../client/request.ts'
 import { describe } from '../../core/describe.ts'
@@ -10,9 +10,10 @@ import type { NewTask } from './task.ts'
 export const LONGEST_ARGS = 8 << 20
 const LONGEST_REQUEST = 64 << 20
 
-/** Why this cannot be a task; undefined if it can. For who wants to report a wrong one and go on with the rest. */
+/** Why this cannot be a task; undefined if it can. */
 export function findTaskProblem(task: NewTask): string | undefined {
-  if (typeof task !== 'object' || task === null) return `a task is an object, got ${describe(task)}`
+  if (typeof task !== 'object' || task === null)
+    return `a task must be an object, got ${describe(task)}`
   const { args, request, group, cores, memory, timeout, tag } = task
   const numbers = { cores, memory, timeout }
   for (const [name, value] of Object.entries(numbers)) {
@@ -31,7 +32,7 @@ export function findTaskProblem(task: NewTask): string | undefined {
   )
 }
 
-/** Where and how it is run. */
+/** Checks the fields that say where and how the task is run. */
 function findRunFieldsProblem({
   command,
   template,
@@ -52,19 +53,22 @@ function findRunFieldsProblem({
   if (env === undefined || env === null) return undefined
   if (typeof env !== 'object') return `env must be an object of texts, got ${describe(env)}`
   for (const [name, value] of Object.entries(env)) {
-    if (!/^[A-Za-z_]\w*$/.test(name)) return `env: ${describe(name)} is no name of a variable`
+    if (!/^[A-Za-z_]\w*$/.test(name))
+      return `env: ${describe(name)} cannot be the name of a variable`
     const problem = findTextProblem(`env: ${name}`, value, LONGEST_ARGS)
     if (problem) return problem
   }
   return undefined
 }
 
-/** Every problem of text that a column or an argument vector cannot hold. */
+/** Why a column, or an argument of a command, cannot hold this text. */
 export function findTextProblem(name: string, value: unknown, longest: number): string | undefined {
-  if (typeof value !== 'string') return `${name} must be text, got ${describe(value)}`
-  if (value.length > longest) return `${name} has ${value.length} characters, at most ${longest}`
+  if (typeof value !== 'string') return `${name} must be a text, got ${describe(value)}`
+  if (value.length > longest)
+    return `${name} can have at most ${longest} characters, got ${value.length}`
   if (value.includes('\0')) return `${name} has a NUL character, which no command line can hold`
-  if (!value.isWellFormed()) return `${name} is no well-formed Unicode (half a surrogate pair)`
+  if (!value.isWellFormed())
+    return `${name} must be well-formed Unicode: it has half of a surrogate pair`
   return undefined
 }
 
@@ -75,7 +79,8 @@ function findRequestProblem(request: NewTask['request']): string | undefined {
   if (typeof url !== 'string' || typeof headers !== 'object' || headers === null) {
     return `request must have method, url, headers and body, got ${text.slice(0, 200)}`
   }
-  if (body !== null && typeof body !== 'string') return 'the body of a request is text, or null'
+  if (body !== null && typeof body !== 'string')
+    return `the body of a request must be a text or null, got ${describe(body)}`
   try {
     parseHttpMethod(method)
     parseTargetUrl(url)
@@ -84,7 +89,7 @@ function findRequestProblem(request: NewTask['request']): string | undefined {
     return `request: ${describeError(error)}`
   }
   return text.length > LONGEST_REQUEST
-    ? `request has ${text.length} characters, at most ${LONGEST_REQUEST}`
+    ? `a request can have at most ${LONGEST_REQUEST} characters, got ${text.length}`
     : undefined
 }
 
@@ -92,7 +97,7 @@ export function invalidTaskError(problem: string): ManyhostError {
   return new ManyhostError('MANYHOST_INVALID_TASK', problem)
 }
 
-/** Text that every engine can hold: what a task's run gave us must not spoil the batch that it comes in. */
+/** Text that every engine can hold. The output of one task must not make the outcomes of others fail that are kept with it. */
 export function toStorableText(text: string | null | undefined): string | null {
   return text === null || text === undefined ? null : text.toWellFormed().replaceAll('\0', '\ufffd')
 }

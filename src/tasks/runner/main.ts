@@ -1,8 +1,9 @@
 /**
- * The program that runs shell tasks: `node main.js --num-tasks 4`, with HOST and PORT (or SOCKET_PATH) and
- * MANYHOST_RUNNER_TOKEN in its environment. USR1 drains it, USR2, TERM and INT stop it.
+ * The program of a runner: `node main.js --num-tasks 4`, with HOST and PORT (or SOCKET_PATH) and MANYHOST_RUNNER_TOKEN in its
+ * environment. USR1 drains it; USR2, TERM and INT stop it.
  */
 import { parseArgs } from 'node:util'
+import { describe } from '../../core/describe.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
 import { every, resolveWithin, sleep } from '../../core/time.ts'
 import { requireBytes } from '../../core/units.ts'
@@ -11,7 +12,7 @@ import type { RunnerOptions } from './options.ts'
 import { Runner } from './runner.ts'
 import { createRunnerServer } from './runner-server.ts'
 
-/** HyperShell's clients take keys of at least this length. */
+/** As for the keys of HyperShell. */
 const MIN_TOKEN_LENGTH = 16
 
 const FLAGS = {
@@ -64,11 +65,11 @@ function parseRunnerFlags(values: Values): RunnerOptions {
   return options as RunnerOptions
 }
 
-/** Seconds; negative ones are drawn from 0 to so many, so that a thousand runners do not come at once. */
+/** Milliseconds of a text in seconds. A negative number gives a random delay up to it, so that a thousand runners do not start at once. */
 function parseStartDelay(text: string): number {
   const seconds = Number(text)
   if (!Number.isFinite(seconds))
-    throw invalidOption(`--delay-start is a number of seconds, got ${text}`)
+    throw invalidOption(`--delay-start must be a number of seconds, got ${describe(text)}`)
   return 1_000 * (seconds < 0 ? Math.random() * -seconds : seconds)
 }
 
@@ -77,7 +78,7 @@ function readToken(values: Values): string | undefined {
   if (values['no-token']) return undefined
   if (token === undefined || token.length < MIN_TOKEN_LENGTH) {
     throw invalidOption(
-      `MANYHOST_RUNNER_TOKEN must have ${MIN_TOKEN_LENGTH} characters or more: without it, whoever reaches the port could run commands (--no-token allows that)`,
+      `MANYHOST_RUNNER_TOKEN must have ${MIN_TOKEN_LENGTH} characters or more: without it, everybody who reaches the port could run commands (--no-token allows that)`,
     )
   }
   return token
@@ -92,24 +93,24 @@ async function main(): Promise<void> {
   const log = (line: string): void => void process.stderr.write(`${line}\n`)
   const token = readToken(values)
   const options = parseRunnerFlags(values)
-  const early = new AbortController()
+  const startDelay = new AbortController()
   let runner: Runner | undefined
-  const hear = (signal: NodeJS.Signals, how: 'drain' | 'stop'): void => {
+  const onSignal = (signal: NodeJS.Signals, action: 'drain' | 'stop'): void => {
     process.on(signal, () => {
-      early.abort()
-      runner?.[how]()
+      startDelay.abort()
+      runner?.[action]()
     })
   }
-  hear('SIGUSR1', 'drain')
-  for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) hear(signal, 'stop')
+  onSignal('SIGUSR1', 'drain')
+  for (const signal of ['SIGUSR2', 'SIGTERM', 'SIGINT'] as const) onSignal(signal, 'stop')
   if (values['delay-start']) {
-    const wait = parseStartDelay(values['delay-start'])
-    log(`manyhost runner begins in ${wait / 1_000} s`)
-    await sleep(wait, early.signal).catch(() => {})
-    if (early.signal.aborted) return
+    const delayMs = parseStartDelay(values['delay-start'])
+    log(`manyhost runner begins in ${delayMs / 1_000} s`)
+    await sleep(delayMs, startDelay.signal).catch(() => {})
+    if (startDelay.signal.aborted) return
   }
   runner = new Runner(options)
-  const means = await runner.prepare()
+  const containment = await runner.prepare()
   const { server, close } = createRunnerServer(runner, { token, log })
   const { HOST = '127.0.0.1', PORT = '0', SOCKET_PATH } = process.env
   server.on('error', (error) => {
@@ -117,12 +118,12 @@ async function main(): Promise<void> {
     process.exitCode = 5
     runner?.stop()
   })
-  const where = SOCKET_PATH ? { path: SOCKET_PATH } : { host: HOST, port: Number(PORT) }
-  server.listen(where, () => {
+  const listenOn = SOCKET_PATH ? { path: SOCKET_PATH } : { host: HOST, port: Number(PORT) }
+  server.listen(listenOn, () => {
     const address = server.address()
     const at = typeof address === 'object' ? `${address?.address}:${address?.port}` : address
     log(
-      `manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.numTasks} tasks at a time, processes held by ${means}`,
+      `manyhost runner ${runner?.id} listens on ${at}, ${runner?.settings.numTasks} tasks at a time, processes held by ${containment}`,
     )
   })
   const { clientTimeout } = runner.settings
@@ -131,7 +132,7 @@ async function main(): Promise<void> {
   })
   await runner.drained
   idle.clear()
-  // The last answers are under way to who waits for them.
+  // The clients have a moment to read the last answers.
   server.close()
   server.closeIdleConnections()
   await resolveWithin(1_000, new Promise((resolve) => server.once('close', resolve)))
@@ -143,7 +144,7 @@ main().then(
   () => process.exit(),
   (error) => {
     process.stderr.write(`manyhost runner: ${describeError(error)}\n`)
-    const isWrong = error instanceof ManyhostError || /^ERR_PARSE_ARGS/.test(error?.code ?? '')
-    process.exit(isWrong ? 2 : 5)
+    const isUsageError = error instanceof ManyhostError || /^ERR_PARSE_ARGS/.test(error?.code ?? '')
+    process.exit(isUsageError ? 2 : 5)
   },
 )

@@ -127,7 +127,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
   }
 
   /** What other runs have left and nobody works off; with `restart` also what living runs work off in its folder. */
-  async leftBeside(): Promise<readonly UnfinishedTasks[]> {
+  async otherBatches(): Promise<readonly UnfinishedTasks[]> {
     await this.ready
     const { store, batches } = this.#server as TaskServer
     const left = await store.otherBatches(this.#batch)

@@ -1,4 +1,4 @@
-/** Tasks are taken back, cancelled, changed and removed: of one claim, one client, one server, or all that a filter fits. */
+/** Takes tasks back, cancels, changes and removes them: those of a claim, a client or a server, or all that match a filter. */
 import { type RawBuilder, sql, type UpdateObject } from 'kysely'
 import { ManyhostError } from '../../core/errors.ts'
 import { createDict } from '../../core/null-prototype.ts'
@@ -18,7 +18,7 @@ import type { StoreTables } from './tables.ts'
 
 type TaskUpdate = UpdateObject<StoreTables, 'task'>
 
-/** Tasks of one transaction. */
+/** Tasks of one transaction, so that no other writer waits long. */
 const ROWS_PER_TRANSACTION = 1_000
 
 const UNCLAIMED_COLUMNS = {
@@ -27,7 +27,7 @@ const UNCLAIMED_COLUMNS = {
   schedule_time: null,
   client_id: null,
   client_host: null,
-  // What a template made when the task was accepted stays.
+  // A command that a template made when the task was accepted stays.
   command: sql<string | null>`CASE WHEN template IS NULL THEN NULL ELSE command END`,
   start_time: null,
   completion_time: null,
@@ -43,7 +43,7 @@ const UNCLAIMED_COLUMNS = {
   captured: null,
 } as const satisfies TaskUpdate
 
-/** All claims of a client or a server: back to the queue. */
+/** Puts all claimed tasks of a client or a server back into the queue. */
 export function unclaimTasks(
   { db }: StoreContext,
   statements: Statements,
@@ -63,7 +63,7 @@ export async function releaseClaims(
   claims: readonly TaskClaim[],
 ): Promise<number> {
   if (claims.length === 0) return 0
-  const { engine, db, notifyAdded: added } = context
+  const { engine, db, notifyAdded } = context
   const released = await engine.transaction(async (statements) => {
     let count = 0
     for (const { id, fence } of claims) {
@@ -80,7 +80,7 @@ export async function releaseClaims(
     if (count > 0) await engine.wake(statements)
     return count
   })
-  if (released > 0) added()
+  if (released > 0) notifyAdded()
   return released
 }
 
@@ -89,7 +89,7 @@ export async function revertTasks(
   filter: TaskFilter,
   order: TaskOrder = {},
 ): Promise<number> {
-  // Of a task that was tried again, the last attempt is the one that can go back.
+  // A `retried` row is not reverted: of a task that was tried again, only the last attempt can go back.
   const reverted = await changeMatching(
     context,
     filter,
@@ -110,7 +110,7 @@ export function cancelTasks(
   const cancelled = {
     exit_status: -1,
     completion_time: wallClock(),
-    // Of what nobody runs, a server is to tell: see `takeCancelled`.
+    // A task that nobody runs is reported by a server later: see `takeCancelled`.
     server_id: sql<string | null>`CASE WHEN completion_time IS NULL THEN server_id ELSE NULL END`,
   }
   return changeMatching(context, filter, ['new', 'scheduled', 'failed'], cancelled, order, {
@@ -126,14 +126,14 @@ export function deleteTasks(
   return changeMatching(context, filter, undefined, 'delete', order)
 }
 
-/** What may be changed of a task by hand. `null` takes a limit away. */
+/** Fields of a task that may be changed by hand. `null` removes a limit. */
 export interface TaskChanges {
   readonly args?: string
   readonly group?: number
   readonly cores?: number | null
   readonly memory?: number | null
   readonly timeout?: number | null
-  /** Set, beside those that a task has. */
+  /** Added to the tags of the task. */
   readonly tag?: Tags
   readonly removeTags?: readonly string[]
 }
@@ -150,12 +150,12 @@ export async function updateTasks(
   const fields: Record<string, unknown> = {}
   for (const name of CHANGEABLE_FIELDS)
     if (changes[name] !== undefined) fields[name] = changes[name]
-  // Its template is to be filled in anew.
+  // The template has to be expanded again.
   if (changes.args !== undefined) fields.command = null
   for (const name of Object.keys(changes)) {
     if (![...CHANGEABLE_FIELDS, 'tag', 'removeTags'].includes(name)) {
       throw updateError(
-        `no field '${name}' to change; there are ${CHANGEABLE_FIELDS.join(', ')}, and tags`,
+        `there is no field '${name}' to change; the fields are ${CHANGEABLE_FIELDS.join(', ')}, and tags`,
       )
     }
   }
@@ -165,7 +165,8 @@ export async function updateTasks(
     removeTags.map((key) => findTagProblem(key, null)).find(Boolean)
   if (problem) throw updateError(problem)
   const isTagged = Object.keys(tag).length > 0 || removeTags.length > 0
-  if (!isTagged && Object.keys(fields).length === 0) throw updateError('nothing to change')
+  if (!isTagged && Object.keys(fields).length === 0)
+    throw updateError('there is nothing to change: give a field or tags')
   const retag = (task: Task): TaskUpdate => {
     const tags = createDict<TagValue>({ ...task.tag, ...tag })
     for (const key of removeTags) delete tags[key]
@@ -192,17 +193,20 @@ function pickNumbers({ group, cores, memory, timeout }: TaskChanges): Record<str
 type TaskChange = TaskUpdate | 'delete' | ((task: Task) => TaskUpdate)
 type ChosenTask = Pick<StoredTask, 'seq'> & Partial<StoredTask>
 
-/** Has no outcome, or one that its server will not leave at that. */
+/** The task has no outcome, or it failed and its server will try it again. */
 const IS_UNFINISHED = sql<boolean>`(task.state <> 'failed' OR task.attempt < task.attempts)`
 
 interface ChangeOptions {
-  /** Tasks can be claimed by it. @default false */
+  /** Whether the change makes tasks claimable. @default false */
   readonly isClaimable?: boolean
-  /** What must hold beside the filter. */
+  /** A condition beside the filter. */
   readonly extraSql?: RawBuilder<boolean> | undefined
 }
 
-/** Page by page, each in a transaction of its own, so that nobody waits long; the state is asked again when it changes. */
+/**
+ * Changes the tasks that match, page by page. Each page is a transaction of its own, so that no other writer waits long. The
+ * state of each task is checked again by the statement that changes it.
+ */
 async function changeMatching(
   context: StoreContext,
   filter: TaskFilter,
@@ -215,37 +219,40 @@ async function changeMatching(
   const read: ParsedTaskFilter = { ...parseTaskFilter(filter), extraSql }
   checkLimits('changes', { limit })
   const column = parseSortColumn('changes', sort)
-  const fit = states
+  const allowed = states
     ? { ...read, states: new Set(states.filter((one) => read.states.has(one))) }
     : read
-  if (fit.states.size === 0) return 0
-  const needsTasks = fit.matches !== undefined || typeof change === 'function'
-  // Read before anything is changed: a change may be of what is sorted by. Who takes all needs none.
+  if (allowed.states.size === 0) return 0
+  const needsTasks = allowed.matches !== undefined || typeof change === 'function'
+  // The order is read before anything changes, since a change may affect the sort column. A change of all tasks needs no order.
   const order =
     column !== undefined && limit < Number.POSITIVE_INFINITY
-      ? await readOrder(context, fit, column, isDescending, fit.matches ? undefined : limit)
+      ? await readOrder(context, allowed, column, isDescending, allowed.matches ? undefined : limit)
       : undefined
   let count = 0
   let at = 0
   let after: number | undefined
   for (;;) {
-    const size = Math.min(ROWS_PER_TRANSACTION, fit.matches ? ROWS_PER_TRANSACTION : limit - count)
+    const size = Math.min(
+      ROWS_PER_TRANSACTION,
+      allowed.matches ? ROWS_PER_TRANSACTION : limit - count,
+    )
     const among = order?.slice(at, at + size).map(({ seq }) => seq)
     if (size <= 0 || among?.length === 0) return count
-    const asked = { after, limit: size, isDescending, among }
+    const page = { after, limit: size, isDescending, among }
     const { found, changed } = await engine.transaction(async (statements) => {
       const rows: ChosenTask[] = needsTasks
-        ? (await statements.cells(selectPage(db, fit, asked))).map(readTaskRow)
-        : await statements.all<{ seq: number }>(compilePageSeqs(db, fit, asked))
+        ? (await statements.cells(selectPage(db, allowed, page))).map(readTaskRow)
+        : await statements.all<{ seq: number }>(compilePageSeqs(db, allowed, page))
       const chosen = reorderPage(rows, among)
-        .filter(({ task }) => !fit.matches || (task && fit.matches(task)))
+        .filter(({ task }) => !allowed.matches || (task && allowed.matches(task)))
         .slice(0, limit - count)
       const changed = await applyChange(
         context,
         statements,
         chosen,
         change,
-        states && fit.states,
+        states && allowed.states,
         extraSql,
       )
       if (isClaimable && chosen.length > 0) await engine.wake(statements)
@@ -258,7 +265,7 @@ async function changeMatching(
   }
 }
 
-/** A page comes in the order of submission. */
+/** A page is read in the order of submission. This restores the order that was asked for. */
 function reorderPage(
   rows: readonly ChosenTask[],
   order: readonly number[] | undefined,
@@ -268,7 +275,7 @@ function reorderPage(
   return order.flatMap((seq) => found.get(seq) ?? [])
 }
 
-/** Answers how many it changed: those that still are in one of the states. */
+/** Returns how many tasks it changed: those that are still in one of the states. */
 async function applyChange(
   { db }: StoreContext,
   statements: Statements,

@@ -1,4 +1,4 @@
-/** Which tasks: conditions as people write them (`exit_status != 0`, `part:1`), read and checked. Pure. */
+/** Parses and checks filters: conditions on tasks as people write them (`exit_status != 0`, `part:1`). Pure. */
 import type { RawBuilder } from 'kysely'
 import { describe } from '../../core/describe.ts'
 import { describeError, ManyhostError } from '../../core/errors.ts'
@@ -21,9 +21,9 @@ export interface FilterCondition {
 }
 
 /**
- * All that is said must hold. A text has times as people write them: `duration > 30` and `30s` are seconds,
- * `submit_time >= 2026-01-31` is midnight of this machine's zone, and a number there is seconds since 1970. An object has
- * the values of `Task`: milliseconds.
+ * A task matches if all conditions hold. A condition that is a text has times as people write them: `duration > 30` and `30s`
+ * are seconds, `submit_time >= 2026-01-31` is midnight in the zone of this machine, and a number there is seconds since 1970. A
+ * condition that is an object has the values of `Task`: milliseconds.
  */
 export interface TaskFilter {
   /** `exit_status != 0`, `args ~ 'convert .*'`, `duration > 30s`, `submit_time >= 2026-01-31`, `client_id == null`. */
@@ -35,19 +35,19 @@ export interface TaskFilter {
   readonly only?: readonly ('failed' | 'succeeded' | 'completed' | 'remaining' | 'retries')[]
 }
 
-/** A filter, read. */
+/** A filter after it was parsed. */
 export interface ParsedTaskFilter {
-  /** What is not said by the rest, for the database. */
+  /** Conditions that the other fields do not cover. The database checks them. */
   readonly conditions: readonly FilterCondition[]
-  /** States that may fit; none: nothing does. */
+  /** States that may match. Without any, no task matches. */
   readonly states: ReadonlySet<TaskState>
   readonly group: number | undefined
   readonly attemptConditions: readonly FilterCondition[]
-  /** With the JSON of the values that fit; any where there is none. */
+  /** Each with the JSON of the values that match; without `values`, any value matches. */
   readonly tags: readonly { readonly key: string; readonly values?: readonly string[] }[]
-  /** What the database cannot decide, as regular expressions: they are JavaScript's, on every engine. */
+  /** Checks the regular expressions, which no database does: they are JavaScript's, on every engine. */
   readonly matches: ((task: Task) => boolean) | undefined
-  /** What no condition can say, in SQL. */
+  /** A condition in SQL that a filter cannot express. */
   readonly extraSql?: RawBuilder<boolean> | undefined
 }
 
@@ -108,7 +108,7 @@ export function parseCondition(text: string): FilterCondition {
   const [, field, sign, value] = CONDITION_FORM.exec(text) ?? []
   if (field === undefined || sign === undefined || value === undefined) {
     throw filterError(
-      `a condition is like 'exit_status != 0', with one of == != > >= < <= ~, got ${describe(text)}`,
+      `a condition must be like 'exit_status != 0', with one of == != > >= < <= ~, got ${describe(text)}`,
     )
   }
   const quoted = /^(['"])(.*)\1$/s.exec(value)
@@ -122,7 +122,7 @@ function checkCondition({ field, operator, value }: FilterCondition): FilterCond
   if (field === 'state') {
     if (!TASK_STATES.includes(value as TaskState) || !['==', '!='].includes(operator)) {
       throw filterError(
-        `state is == or != one of ${TASK_STATES.join(', ')}, got ${operator} ${describe(value)}`,
+        `state can be == or != one of ${TASK_STATES.join(', ')}, got ${operator} ${describe(value)}`,
       )
     }
     return { field, operator, value }
@@ -135,7 +135,7 @@ function checkCondition({ field, operator, value }: FilterCondition): FilterCond
   }
   if (value === null) {
     if (operator === '==' || operator === '!=') return { field, operator, value }
-    throw filterError(`null can be compared with == and != alone, got ${field} ${operator} null`)
+    throw filterError(`null can be compared only with == and !=, got ${field} ${operator} null`)
   }
   if (kind === 'text' || operator === '~') return { field, operator, value: String(value) }
   return { field, operator, value: parseColumnNumber(field, value) }
@@ -153,16 +153,16 @@ function parseColumnNumber(field: string, value: string | number): number {
   if (isDurationColumn(field) && isWritten)
     return Number.isFinite(number) ? number * 1_000 : parseColumnDuration(field, text)
   if (Number.isFinite(number)) return number
-  throw filterError(`${field} is a number, got ${describe(value)}`)
+  throw filterError(`${field} must be compared with a number, got ${describe(value)}`)
 }
 
-/** The year 5138 is far; who means 1970 and some weeks writes the date. */
+/** Seconds until the year 5138. A larger number is taken for milliseconds, and refused. */
 const MAX_EPOCH_SECONDS = 1e11
 
 function parseEpochSeconds(field: string, seconds: number): number {
   if (Math.abs(seconds) < MAX_EPOCH_SECONDS) return seconds * 1_000
   throw filterError(
-    `${field} as a number is seconds since 1970, got ${seconds}: are these milliseconds?`,
+    `${field} as a number must be seconds since 1970, got ${seconds}: are these milliseconds?`,
   )
 }
 
@@ -182,7 +182,7 @@ function parseColumnDuration(field: string, text: string): number {
   }
 }
 
-/** The states in which a condition holds, where it says nothing else: such tasks are counted already. */
+/** The states in which a condition holds, if the state alone decides it. The kept counts can then answer it. */
 function statesOfCondition({
   field,
   operator,
@@ -209,7 +209,9 @@ function statesOfCondition({
 function compilePattern({ field, value }: FilterCondition): { name: keyof Task; pattern: RegExp } {
   const text = String(value)
   if (text.length > MAX_PATTERN_LENGTH) {
-    throw filterError(`a pattern has at most ${MAX_PATTERN_LENGTH} characters, got ${text.length}`)
+    throw filterError(
+      `a pattern can have at most ${MAX_PATTERN_LENGTH} characters, got ${text.length}`,
+    )
   }
   try {
     const name = field.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
@@ -229,7 +231,7 @@ function parseFilterTag(text: string): { key: string; values?: readonly string[]
 }
 
 function throwUnknownOnly(name: string, known: readonly string[]): never {
-  throw filterError(`only is a list of ${known.join(', ')}, got ${describe(name)}`)
+  throw filterError(`only must be a list of ${known.join(', ')}, got ${describe(name)}`)
 }
 
 function filterError(message: string): ManyhostError {

@@ -1,4 +1,4 @@
-/** Tasks are found, listed and counted, over the store and its partitions. */
+/** Finds, lists and counts tasks of a store and its partitions. */
 
 import { ManyhostError } from '../../core/errors.ts'
 import type { Task } from '../model/task.ts'
@@ -16,7 +16,7 @@ export interface ListOptions extends TaskOrder {
   readonly offset?: number
 }
 
-/** Tasks that are read at once. */
+/** Tasks of one page. */
 export const PAGE_SIZE = 500
 
 /** @throws ManyhostError MANYHOST_UNKNOWN_TASK */
@@ -49,7 +49,7 @@ async function findInParts(parts: readonly StorePart[], ids: readonly string[]):
   return ids.flatMap((id) => found.get(id) ?? [])
 }
 
-/** Reads no more than is asked for, page by page. A task that moves into a partition meanwhile may be missed. */
+/** Reads page by page, and only as far as the caller reads. A task that moves into a partition meanwhile may be missed. */
 export async function* listTasks(
   context: StoreContext,
   filter: TaskFilter = {},
@@ -59,7 +59,7 @@ export async function* listTasks(
   checkLimits('list', { limit, offset })
   const column = parseSortColumn('list', sort)
   if (limit === 0 || read.states.size === 0) return
-  // With patterns nobody knows how many the database must give.
+  // Patterns are checked here, so with patterns the number of rows to read is not known before.
   const needed = read.matches ? undefined : limit + offset
   const parts = await listReadParts(context)
   const streams = parts.map((part) =>
@@ -67,14 +67,15 @@ export async function* listTasks(
       ? listBySubmission(part, read, isDescending, needed ?? PAGE_SIZE)
       : listSorted(part, read, column, isDescending, needed),
   )
-  const way = isDescending ? -1 : 1
+  const direction = isDescending ? -1 : 1
   const compare = (a: ListedTask, b: ListedTask): number =>
-    (column === undefined ? 0 : compareValues(a.value, b.value, way)) || way * (a.seq - b.seq)
+    (column === undefined ? 0 : compareValues(a.value, b.value, direction)) ||
+    direction * (a.seq - b.seq)
   let skipped = 0
   let given = 0
   let last: number | undefined
   for await (const { seq, task } of mergeSorted(streams, compare)) {
-    // One that is moved just now is in two places for a moment.
+    // A task that is being moved into a partition is in two parts for a moment.
     if (seq === last || (read.matches && !read.matches(task))) continue
     last = seq
     if (skipped++ < offset) continue
@@ -83,11 +84,11 @@ export async function* listTasks(
   }
 }
 
-/** As the databases order them: nothing last, text by its bytes. */
-function compareValues(a: unknown, b: unknown, way: 1 | -1): number {
+/** Compares as the databases do: no value comes last, text is ordered by its bytes. */
+function compareValues(a: unknown, b: unknown, direction: 1 | -1): number {
   if (a === null || b === null) return Number(a === null) - Number(b === null)
-  if (typeof a === 'number' && typeof b === 'number') return way * (a - b)
-  return way * Buffer.compare(Buffer.from(String(a)), Buffer.from(String(b)))
+  if (typeof a === 'number' && typeof b === 'number') return direction * (a - b)
+  return direction * Buffer.compare(Buffer.from(String(a)), Buffer.from(String(b)))
 }
 
 interface ListedTask extends StoredTask {
@@ -112,7 +113,7 @@ async function* listBySubmission(
   }
 }
 
-/** First the order, then the tasks. */
+/** Reads the whole order first, then the tasks page by page. */
 async function* listSorted(
   part: StorePart,
   read: ParsedTaskFilter,
@@ -148,20 +149,20 @@ async function* mergeSorted(
       if (!done) heads.push({ stream, head: value })
     }
     while (heads.length > 0) {
-      let least = 0
+      let smallest = 0
       for (let i = 1; i < heads.length; i++) {
         if (
           compare(
             (heads[i] as { head: ListedTask }).head,
-            (heads[least] as { head: ListedTask }).head,
+            (heads[smallest] as { head: ListedTask }).head,
           ) < 0
         )
-          least = i
+          smallest = i
       }
-      const first = heads[least] as (typeof heads)[number]
+      const first = heads[smallest] as (typeof heads)[number]
       yield first.head
       const { value, done } = await first.stream.next()
-      if (done) heads.splice(least, 1)
+      if (done) heads.splice(smallest, 1)
       else first.head = value
     }
   } finally {
@@ -169,7 +170,7 @@ async function* mergeSorted(
   }
 }
 
-/** From the kept counts where these know; one by one where the filter says more. */
+/** Uses the kept counts where they can answer, and counts tasks one by one for all other filters. */
 export async function countTasks(context: StoreContext, filter: TaskFilter = {}): Promise<number> {
   const read = parseTaskFilter(filter)
   if (read.states.size === 0) return 0
@@ -187,19 +188,15 @@ export async function countTasks(context: StoreContext, filter: TaskFilter = {})
 }
 
 /**
- * The ancestor's group of a task that names none, among tasks of no batch: a batch has groups of its own. Nearly always there
- * is one group at most, as the counts say; each other step is led by an index.
+ * The group that HyperShell gives to a task that names none. Only tasks without a batch count, since a batch has groups of its
+ * own. The kept counts nearly always show that there is one group at most; otherwise each query uses an index.
  */
-export async function findCurrentGroup({
-  engine,
-  db,
-  prepared: hot,
-}: StoreContext): Promise<number> {
+export async function findCurrentGroup({ engine, db, prepared }: StoreContext): Promise<number> {
   const groups = new Set(
-    (await engine.all<TaskCountRow>(hot.counted(['']))).map(({ group }) => group),
+    (await engine.all<TaskCountRow>(prepared.counted(['']))).map(({ group }) => group),
   )
-  const least = Math.min(...groups)
-  if (groups.size <= 1) return groups.size === 0 ? 0 : least
+  const smallest = Math.min(...groups)
+  if (groups.size <= 1) return groups.size === 0 ? 0 : smallest
   const tasks = db.selectFrom('task').select('group').where('batch', '=', '').limit(1)
   const steps = [
     tasks.where('state', '=', 'scheduled').orderBy('schedule_time', 'desc'),
@@ -209,47 +206,47 @@ export async function findCurrentGroup({
     const [row] = await engine.all<{ group: number }>(step.compile())
     if (row) return row.group
   }
-  return least
+  return smallest
 }
 
-/** Keys of tags that are in use, in order. Found by leaps: what it costs is the number of keys, not of tasks. */
+/** Each query jumps to the next key in the index, so the cost depends on the number of keys, not of tasks. */
 export async function listTagKeys(context: StoreContext): Promise<string[]> {
   const found = new Set<string>()
   for (const { engine, db } of await listReadParts(context)) {
-    const leap = (after: string) =>
+    const nextAfter = (after: string) =>
       db
         .selectFrom('task_tag')
         .select((one) => one.fn.min('key').as('next'))
         .where('key', '>', after)
         .compile()
-    for (const key of await readDistinct(engine, leap)) found.add(key)
+    for (const key of await readDistinct(engine, nextAfter)) found.add(key)
   }
   return [...found].sort()
 }
 
-/** Values of a tag that are in use, in the order of their JSON. */
+/** As `listTagKeys`, for the values of one tag. */
 export async function listTagValues(context: StoreContext, key: string): Promise<unknown[]> {
   const found = new Set<string>()
   for (const { engine, db } of await listReadParts(context)) {
-    const leap = (after: string) =>
+    const nextAfter = (after: string) =>
       db
         .selectFrom('task_tag')
         .select((one) => one.fn.min('value').as('next'))
         .where('key', '=', key)
         .where('value', '>', after)
         .compile()
-    for (const value of await readDistinct(engine, leap)) found.add(value)
+    for (const value of await readDistinct(engine, nextAfter)) found.add(value)
   }
   return [...found].sort().map(parseJson)
 }
 
 async function readDistinct(
   engine: StorePart['engine'],
-  leap: (after: string) => { sql: string; parameters: readonly unknown[] },
+  nextAfter: (after: string) => { sql: string; parameters: readonly unknown[] },
 ): Promise<string[]> {
   const found: string[] = []
   for (let after = ''; ; ) {
-    const [row] = await engine.all<{ next: string | null }>(leap(after))
+    const [row] = await engine.all<{ next: string | null }>(nextAfter(after))
     if (!row || row.next === null) return found
     after = row.next
     found.push(after)

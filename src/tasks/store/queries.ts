@@ -1,6 +1,6 @@
 /**
- * Queries made of a filter. Each is led by an index: by tag, by state, or by group and lane, one branch for each state or
- * lane, so that a page of a thousand costs the same in a store of ten million tasks as in a small one.
+ * Builds queries from a filter. Each query uses an index: by tag, by state, or by group and state (or kind, of new tasks). It has
+ * one branch for each state, so that a page of a thousand tasks costs the same in a store of ten million as in a small one.
  */
 import {
   type CompiledQuery,
@@ -28,11 +28,11 @@ const SQL_OPERATORS: Readonly<
 }
 
 export interface SeqPage {
-  /** The seq that the page before ended with. */
+  /** The seq at the end of the page before. */
   readonly after?: number | undefined
   readonly limit: number
   readonly isDescending?: boolean
-  /** None but these. */
+  /** Only these seqs. */
   readonly among?: readonly number[] | undefined
 }
 
@@ -54,25 +54,25 @@ function selectPageSeqs(
   return sql`SELECT seq FROM (${sql.join(branches, sql` UNION ALL `)}) AS page ORDER BY seq ${order} LIMIT ${limit}`
 }
 
-export function selectPage(db: TaskDb, filter: ParsedTaskFilter, asked: SeqPage): CompiledQuery {
+export function selectPage(db: TaskDb, filter: ParsedTaskFilter, page: SeqPage): CompiledQuery {
   return db
     .selectFrom('task')
     .select(TASK_COLUMNS)
-    .where(sql<boolean>`seq IN (${selectPageSeqs(db, filter, asked)})`)
-    .orderBy('seq', asked.isDescending ? 'desc' : 'asc')
+    .where(sql<boolean>`seq IN (${selectPageSeqs(db, filter, page)})`)
+    .orderBy('seq', page.isDescending ? 'desc' : 'asc')
     .compile()
 }
 
-/** The seqs of a page alone. */
+/** Selects only the seqs of a page. */
 export function compilePageSeqs(
   db: TaskDb,
   filter: ParsedTaskFilter,
-  asked: SeqPage,
+  page: SeqPage,
 ): CompiledQuery {
-  return sql`${selectPageSeqs(db, filter, asked)}`.compile(db)
+  return sql`${selectPageSeqs(db, filter, page)}`.compile(db)
 }
 
-/** Seqs in the order of another column: of those that have a value there, or of those that have none. */
+/** Selects seqs in the order of another column: of the tasks that have a value there, or of those that have none. */
 export function selectSorted(
   db: TaskDb,
   filter: ParsedTaskFilter,
@@ -106,7 +106,7 @@ export function selectByIds(db: TaskDb, ids: readonly string[]): CompiledQuery {
   return db.selectFrom('task').select(TASK_COLUMNS).where('id', 'in', ids).compile()
 }
 
-/** How many fit, counted one by one; for filters that say more than the kept counts know. */
+/** Counts tasks one by one, for filters that the kept counts cannot answer. */
 export function selectCount(db: TaskDb, filter: ParsedTaskFilter): CompiledQuery {
   const branches = splitBranches(filter).map(
     (branch) =>
@@ -117,7 +117,7 @@ export function selectCount(db: TaskDb, filter: ParsedTaskFilter): CompiledQuery
   )
 }
 
-/** Kept counts by group, attempt and state, of what the filter wants of these. */
+/** Selects the kept counts by group, attempt and state, as far as they match the filter. */
 export function selectKeptCounts(
   db: TaskDb,
   filter?: Pick<ParsedTaskFilter, 'states' | 'group' | 'attemptConditions'>,
@@ -142,7 +142,7 @@ interface QueryBranch {
   readonly where: RawBuilder<boolean> | undefined
 }
 
-/** A tag that leads has one value in each branch: so its tasks come in the order of the index. */
+/** Each branch has one value of the first tag, so that its tasks come in the order of the index. */
 function splitBranches(filter: ParsedTaskFilter): QueryBranch[] {
   const [first, ...others] = filter.tags
   const wheres = splitByState(filter)
@@ -153,7 +153,11 @@ function splitBranches(filter: ParsedTaskFilter): QueryBranch[] {
   })
 }
 
-/** One a state, of a group one a lane; one alone where the state does not matter and something else leads. */
+/**
+ * 1. Any state, and a tag, an id or no group: one branch, since the state does not matter for the index.
+ * 2. No group: one branch for each state.
+ * 3. A group: one branch for each state, and for each kind of new tasks.
+ */
 function splitByState({
   states,
   group,
@@ -163,11 +167,14 @@ function splitByState({
   if (states.size === 0) return []
   const isAny = states.size === TASK_STATES.length
   const isNamed = conditions.some(({ field, operator }) => field === 'id' && operator === '==')
+  // 1.
   if (isAny && (tags.length > 0 || isNamed || group === undefined)) return [undefined]
+  // 2.
   if (group === undefined) return [...states].map((state) => sql`task.state = ${state}`)
+  // 3.
   return [...states]
     .flatMap(splitNewByKind)
-    .map((lane) => sql`${sql.raw(STATE_OR_KIND_SQL)} = ${lane}`)
+    .map((stateOrKind) => sql`${sql.raw(STATE_OR_KIND_SQL)} = ${stateOrKind}`)
 }
 
 function selectBranch(
@@ -182,7 +189,7 @@ function selectBranch(
   }
   let holders = db.selectFrom('task_tag').select('task_tag.seq').where('key', '=', first.key)
   if (first.values) holders = holders.where('value', '=', first.values[0] as string)
-  // A cross join: SQLite keeps to the order in which it is written.
+  // A cross join, because SQLite then keeps the order of the tables as written: tags first.
   let from = db
     .selectFrom(holders.as('held'))
     .crossJoin('task')
@@ -192,7 +199,7 @@ function selectBranch(
   return branch ? from.where(branch) : from
 }
 
-/** The first tag leads, in the order of its tasks; the others are looked up. */
+/** The tasks come from the first tag; each further tag is looked up for each of them. */
 function whereTagged<T extends SelectQueryBuilder<StoreTables, 'task', object>>(
   db: TaskDb,
   from: T,

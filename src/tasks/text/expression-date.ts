@@ -1,4 +1,4 @@
-/** A date with or without a time of day, as expressions have it: of this machine's zone, as Python's without a zone is. */
+/** A date with or without a time of day, in the zone of this machine, like a Python date without a zone. */
 
 export class ExpressionDate {
   readonly kind: 'datetime' | 'date'
@@ -11,20 +11,20 @@ export class ExpressionDate {
     this.timeMs = is === 'date' ? day.setHours(0, 0, 0, 0) : at
   }
 
-  /** `2026-11-30 08:05:00.123000`; a date has no more than itself. */
+  /** `2026-11-30 08:05:00.123000`; without a time of day only the date. */
   toText(between = ' '): string {
     const date = this.format('%Y-%m-%d')
     if (this.kind === 'date') return date
     return `${date}${between}${this.format('%H:%M:%S')}${this.timeMs % 1_000 === 0 ? '' : this.format('.%f')}`
   }
 
-  /** As strftime; a `%` before any other letter stays. */
+  /** Formats as strftime. A `%` before an unknown letter stays as it is. */
   format(form: string): string {
     const day = new Date(this.timeMs)
     return form.replace(/%(.)/g, (whole, letter: string) => FORMATTERS.get(letter)?.(day) ?? whole)
   }
 
-  /** `year`, `hour`, ...; undefined where there is no such part. */
+  /** A part such as `year` or `hour`; undefined where there is no such part. */
   getPart(name: string): number | undefined {
     const letter = PART_LETTERS.get(name)
     const isTime = letter !== undefined && 'HMSf'.includes(letter)

@@ -1,4 +1,4 @@
-/** What an expression in a template may call: names and methods, as Python programmers know them. */
+/** The names and methods that an expression in a template can use, as Python has them. */
 import { posix } from 'node:path'
 import { wallClock } from '../../core/time.ts'
 import { ExpressionDate } from './expression-date.ts'
@@ -10,44 +10,42 @@ import {
   valueToText,
 } from './expression-operators.ts'
 import type { ExpressionValue } from './expression-value.ts'
+import { MAX_TEXT_LENGTH } from './text-limit.ts'
 
 type ExpressionFunction = (...given: ExpressionValue[]) => ExpressionValue
 
-/** Longest text that padding may make. */
-const MAX_TEXT_LENGTH = 1_048_576
-
 function requireText(value: ExpressionValue | undefined, name: string): string {
   if (typeof value === 'string') return value
-  // The line `007` is a number to arithmetic, and as text to paths and methods.
+  // The line `7` is a number; functions for texts and paths take it as a text.
   if (typeof value === 'number' || typeof value === 'bigint') return String(value)
-  throw new TypeError(`${name} wants a text, got ${describeValue(value)}`)
+  throw new TypeError(`${name} needs a text, got ${describeValue(value)}`)
 }
 
 function requireNumber(value: ExpressionValue | undefined, name: string): number {
   const got = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
   if (typeof got === 'number' && Number.isFinite(got)) return got
   if (typeof got === 'boolean' || typeof got === 'bigint') return Number(got)
-  throw new TypeError(`${name} wants a number, got ${describeValue(value)}`)
+  throw new TypeError(`${name} needs a number, got ${describeValue(value)}`)
 }
 
 function requireList(value: ExpressionValue | undefined, name: string): ExpressionValue[] {
   if (Array.isArray(value)) return value
   if (typeof value === 'string') return [...value]
-  throw new TypeError(`${name} wants a list, got ${describeValue(value)}`)
+  throw new TypeError(`${name} needs a list, got ${describeValue(value)}`)
 }
 
 function requireWidth(value: ExpressionValue | undefined, name: string): number {
   const got = requireNumber(value, name)
   if (got <= MAX_TEXT_LENGTH) return Math.max(0, Math.trunc(got))
-  throw new RangeError(`${name}: at most ${MAX_TEXT_LENGTH}`)
+  throw new RangeError(`${name}: a width can be at most ${MAX_TEXT_LENGTH}, got ${got}`)
 }
 
-/** A function of numbers whose result must be one, too. */
+/** A function of numbers. Its result must be a finite number, too. */
 function numberFunction(name: string, how: (...given: number[]) => number): ExpressionFunction {
   return (...given) => {
     const result = how(...given.map((one) => requireNumber(one, name)))
     if (Number.isFinite(result)) return result
-    throw new RangeError(`${name}: the result is no finite number`)
+    throw new RangeError(`${name}: the result is not a finite number`)
   }
 }
 
@@ -55,7 +53,7 @@ function textFunction(name: string, how: (given: string) => ExpressionValue): Ex
   return (given) => how(requireText(given, name))
 }
 
-/** Half goes to the even one, as in Python. */
+/** Rounds a half to the even neighbour, as Python does. */
 function roundHalfToEven(value: number, digits = 0): number {
   const factor = 10 ** Math.trunc(digits)
   const scaled = value * factor
@@ -64,7 +62,7 @@ function roundHalfToEven(value: number, digits = 0): number {
   return (isHalf ? (down % 2 === 0 ? down : down + 1) : Math.round(scaled)) / factor
 }
 
-/** As Python has it: what follows the last slash, and what was before it. */
+/** As Python's `os.path.split`: the part before the last slash, and the part after it. */
 function splitPath(path: string): [head: string, tail: string] {
   const at = path.lastIndexOf('/') + 1
   let end = at
@@ -72,7 +70,7 @@ function splitPath(path: string): [head: string, tail: string] {
   return [path.slice(0, end || at), path.slice(at)]
 }
 
-/** With its dot; a folder (`a.d/`) has none, nor has `.profile`. */
+/** The extension with its dot. A folder (`a.d/`) has none, and neither has `.profile`. */
 export function extensionOf(path: string): string {
   return path.endsWith('/') ? '' : posix.extname(path)
 }
@@ -121,7 +119,7 @@ const MATH: Record<string, ExpressionFunction> = {
   degrees: numberFunction('degrees', (x) => (x * 180) / Math.PI),
 }
 
-/** `name` or `table.name`, to a function or a constant. */
+/** Functions and constants, by `name` or `table.name`. */
 export const EXPRESSION_NAMES: ReadonlyMap<
   string,
   ExpressionFunction | Exclude<ExpressionValue, null>
@@ -174,7 +172,7 @@ export const EXPRESSION_NAMES: ReadonlyMap<
   ['dt.timestamp', () => wallClock() / 1_000],
 ] as readonly (readonly [string, ExpressionFunction | Exclude<ExpressionValue, null>])[])
 
-/** A text that is a whole number is that number, however long. */
+/** A text of digits becomes that number, however long it is. */
 function toInteger(value: ExpressionValue | undefined): ExpressionValue {
   if (typeof value === 'bigint') return value
   const digits = typeof value === 'string' && /^\s*([+-]?\d{1,300})\s*$/.exec(value)?.[1]
@@ -182,7 +180,7 @@ function toInteger(value: ExpressionValue | undefined): ExpressionValue {
   return numberFunction('int', Math.trunc)(value ?? null)
 }
 
-/** Of what is given, or of one list. */
+/** Takes its numbers as arguments, or as one list. */
 function variadicFunction(name: string, how: (...given: number[]) => number): ExpressionFunction {
   const all = numberFunction(name, how)
   return (...given) => {
@@ -213,7 +211,9 @@ function makeRange(...given: ExpressionValue[]): ExpressionValue[] {
   if (length <= MAX_RANGE_LENGTH && [from, to, step].every(Number.isInteger)) {
     return Array.from({ length }, (_, at) => from + at * step)
   }
-  throw new RangeError(`range: whole numbers, at most ${MAX_RANGE_LENGTH} of them`)
+  throw new RangeError(
+    `range: needs whole numbers, and can make at most ${MAX_RANGE_LENGTH} of them`,
+  )
 }
 
 function dateFromTimestamp(
@@ -222,7 +222,7 @@ function dateFromTimestamp(
 ): ExpressionDate {
   const at = requireNumber(seconds, 'fromtimestamp') * 1_000
   if (Math.abs(at) <= 8.64e15) return new ExpressionDate(is, Math.round(at))
-  throw new RangeError('fromtimestamp: no such time')
+  throw new RangeError('fromtimestamp: the time is out of range')
 }
 
 function dateMethod(
@@ -321,7 +321,7 @@ export const EXPRESSION_METHODS: ReadonlyMap<string, ExpressionFunction> = new M
   ],
 ])
 
-/** Zeros go behind the sign. */
+/** The zeros are put behind the sign. */
 function fillWithZeros(own: string, to: number): string {
   const sign = /^[+-]/.exec(own)?.[0] ?? ''
   return sign + own.slice(sign.length).padStart(to - sign.length, '0')
@@ -334,11 +334,11 @@ function splitWords(own: string): string[] {
 function requireNonEmpty(value: ExpressionValue | undefined): string {
   const got = requireText(value, 'a method')
   if (got !== '') return got
-  throw new TypeError('an empty text does not separate anything')
+  throw new TypeError('the separator must not be empty')
 }
 
 function replaceAllOf(own: string, from: string, to: string): string {
-  if (from === '') throw new TypeError('replace wants what to replace')
+  if (from === '') throw new TypeError('replace: the text to replace must not be empty')
   const count = own.split(from).length - 1
   if (own.length + count * (to.length - from.length) > MAX_TEXT_LENGTH)
     throw new RangeError('replace: the text is too long')

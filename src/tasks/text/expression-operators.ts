@@ -1,20 +1,18 @@
-/** Operators of expressions, as Python has them. Whole numbers are exact, however large, up to 10^308. */
+/** The operators of expressions, as Python has them. Whole numbers are exact up to 10^308. */
 
 import { ExpressionDate } from './expression-date.ts'
 import type { ExpressionValue } from './expression-value.ts'
 import { printf } from './printf.ts'
+import { MAX_TEXT_LENGTH } from './text-limit.ts'
 
-/** An expression that cannot be read, or has no value for this line. */
+/** An expression is invalid, or has no value for this line. */
 export class ExpressionError extends Error {
   override readonly name = 'ExpressionError'
 }
 
-/** Longest text or list. */
-const MAX_VALUE_SIZE = 1_048_576
-
 export function checkValueSize(value: ExpressionValue): ExpressionValue {
-  if ((typeof value === 'string' || Array.isArray(value)) && value.length > MAX_VALUE_SIZE) {
-    throw new ExpressionError(`a value is larger than ${MAX_VALUE_SIZE}`)
+  if ((typeof value === 'string' || Array.isArray(value)) && value.length > MAX_TEXT_LENGTH) {
+    throw new ExpressionError(`a value is larger than ${MAX_TEXT_LENGTH}`)
   }
   return value
 }
@@ -23,7 +21,7 @@ export function isTruthy(value: ExpressionValue): boolean {
   return Array.isArray(value) ? value.length > 0 : Boolean(value)
 }
 
-/** How a value stands in a command. */
+/** The text of a value in a command. */
 export function valueToText(value: ExpressionValue): string {
   if (typeof value === 'string') return value
   if (value === null) return 'None'
@@ -32,10 +30,10 @@ export function valueToText(value: ExpressionValue): string {
   return Array.isArray(value) ? listToText(value) : String(value)
 }
 
-/** A list may hold another one many times over: it is written as far as a text may go. */
+/** A list may contain another list many times over, so the length of the text is checked while it is made. */
 function listToText(list: readonly ExpressionValue[]): string {
   const texts: string[] = []
-  let left = MAX_VALUE_SIZE
+  let left = MAX_TEXT_LENGTH
   const write = (value: ExpressionValue): void => {
     if (Array.isArray(value)) {
       for (const one of value) write(one)
@@ -45,13 +43,13 @@ function listToText(list: readonly ExpressionValue[]): string {
       texts.push(text)
       left -= text.length + 1
     }
-    if (left < 0) throw new ExpressionError(`a value is larger than ${MAX_VALUE_SIZE}`)
+    if (left < 0) throw new ExpressionError(`a value is larger than ${MAX_TEXT_LENGTH}`)
   }
   for (const one of list) write(one)
   return texts.join(' ')
 }
 
-/** A value in a message. */
+/** A value, shortened for a message. */
 export function describeValue(value: ExpressionValue | undefined): string {
   if (value === undefined) return 'nothing'
   if (Array.isArray(value)) return `a list of ${value.length}`
@@ -65,7 +63,7 @@ type Numeric = number | bigint
 function requireNumeric(operator: string, value: ExpressionValue): Numeric {
   if (typeof value === 'number' || typeof value === 'bigint') return value
   if (typeof value === 'boolean') return Number(value)
-  throw new ExpressionError(`${operator} wants numbers, got ${describeValue(value)}`)
+  throw new ExpressionError(`${operator} needs numbers, got ${describeValue(value)}`)
 }
 
 export function applyUnary(operator: string, value: ExpressionValue): ExpressionValue {
@@ -110,9 +108,9 @@ export function applyBinary(
 }
 
 function isEqual(left: ExpressionValue, right: ExpressionValue): boolean {
-  let steps = MAX_VALUE_SIZE
+  let steps = MAX_TEXT_LENGTH
   const same = (a: ExpressionValue, b: ExpressionValue): boolean => {
-    if (--steps < 0) throw new ExpressionError('lists that are too large to compare')
+    if (--steps < 0) throw new ExpressionError('the lists are too large to compare')
     if (Array.isArray(a) && Array.isArray(b)) {
       return (
         a.length === b.length && a.every((one, index) => same(one, b[index] as ExpressionValue))
@@ -127,7 +125,7 @@ function isEqual(left: ExpressionValue, right: ExpressionValue): boolean {
 function contains(where: ExpressionValue, what: ExpressionValue): boolean {
   if (typeof where === 'string') return where.includes(valueToText(what))
   if (Array.isArray(where)) return where.some((one) => isEqual(one, what))
-  throw new ExpressionError('in wants a text or a list')
+  throw new ExpressionError('in needs a text or a list')
 }
 
 function compareOrdered(operator: string, left: ExpressionValue, right: ExpressionValue): boolean {
@@ -145,7 +143,7 @@ function compareOrdered(operator: string, left: ExpressionValue, right: Expressi
 
 function addValues(left: ExpressionValue, right: ExpressionValue): ExpressionValue {
   if (typeof left === 'string' || typeof right === 'string') {
-    // Unlike in Python, a number joins a text: x is a number where the line looks like one.
+    // Unlike in Python, a number can be added to a text: x is a number whenever the line is written as one.
     return checkValueSize(valueToText(left) + valueToText(right))
   }
   if (Array.isArray(left) && Array.isArray(right)) return [...left, ...right]
@@ -159,8 +157,8 @@ function multiplyValues(left: ExpressionValue, right: ExpressionValue): Expressi
     return applyArithmetic('*', requireNumeric('*', left), requireNumeric('*', right))
   }
   const count = Math.max(0, Math.trunc(Number(requireNumeric('*', times))))
-  if (many.length * count > MAX_VALUE_SIZE)
-    throw new ExpressionError(`a text is longer than ${MAX_VALUE_SIZE}`)
+  if (many.length * count > MAX_TEXT_LENGTH)
+    throw new ExpressionError(`a text is longer than ${MAX_TEXT_LENGTH}`)
   if (typeof many === 'string') return many.repeat(count)
   const list: ExpressionValue[] = []
   for (let time = 0; time < count; time++) for (const one of many) list.push(one)
@@ -174,13 +172,13 @@ function applyArithmetic(operator: string, a: Numeric, b: Numeric): ExpressionVa
   if (!isWhole(a) || !isWhole(b) || operator === '/' || (operator === '**' && b < 0)) {
     return requireFinite(calculateFloat(operator, Number(a), Number(b)))
   }
-  // What fits into a double is calculated with doubles: that is what nearly all are.
+  // Nearly all numbers fit into a double, and doubles are faster than bigints.
   const quick = typeof a === 'number' && typeof b === 'number' && DOUBLE_OPERATORS[operator]?.(a, b)
   if (typeof quick === 'number' && Number.isSafeInteger(quick)) return quick
   if (operator === '**' || operator === '<<')
     requireFinite(calculateFloat(operator, Number(a), Number(b)))
   const exact = BIGINT_OPERATORS[operator]?.(BigInt(a), BigInt(b))
-  if (exact === undefined) throw new ExpressionError(`there is no operator ${operator}`)
+  if (exact === undefined) throw new ExpressionError(`there is no operator ${operator} for numbers`)
   requireFinite(Number(exact))
   const number = Number(exact)
   return Number.isSafeInteger(number) ? number : exact
@@ -203,14 +201,14 @@ function calculateFloat(operator: string, a: number, b: number): number {
     case '//':
       return Math.floor(a / b)
     case '%':
-      // The sign of the divisor, as in Python.
+      // The result has the sign of the divisor, as in Python.
       return ((a % b) + b) % b
     case '**':
       return a ** b
     case '<<':
       return a * 2 ** b
     default:
-      throw new ExpressionError(`${operator} wants whole numbers`)
+      throw new ExpressionError(`${operator} needs whole numbers`)
   }
 }
 
@@ -244,5 +242,5 @@ function modulo(a: bigint, b: bigint): bigint {
 
 function requireFinite(value: number): number {
   if (Number.isFinite(value)) return value
-  throw new ExpressionError('the result is no finite number')
+  throw new ExpressionError('the result is not a finite number')
 }

@@ -1,6 +1,6 @@
 /**
- * Reads an expression as Python has it, into a tree; nothing is evaluated here. `&&`, `||`, `!` and `a ? b : c` are read as
- * well. The order of the functions is that of precedence, the loosest first.
+ * Parses an expression of Python into a tree; nothing is evaluated here. `&&`, `||`, `!` and `a ? b : c` are accepted, too. The
+ * methods stand in the order of precedence: the operators that bind loosest come first.
  */
 
 import { type ExpressionToken, parseNumber, tokenizeExpression } from './expression-tokens.ts'
@@ -21,7 +21,7 @@ export type ExpressionNode =
       readonly left: ExpressionNode
       readonly right: ExpressionNode
     }
-  /** `a < b <= c`: each two neighbours. */
+  /** `a < b <= c`: each two neighbours are compared. */
   | {
       readonly is: 'comparison'
       readonly first: ExpressionNode
@@ -60,7 +60,7 @@ const CONSTANTS: ReadonlyMap<string, boolean | null> = new Map([
   ['null', null],
 ])
 const COMPARISONS = ['==', '===', '!=', '!==', '<', '<=', '>', '>=']
-/** Loosest first; each line is one precedence. */
+/** Each list is one precedence; those that bind loosest come first. */
 const BINARY = [['|'], ['^'], ['&'], ['<<', '>>', '>>>'], ['+', '-'], ['*', '/', '//', '%']]
 /** @throws Error that says what is wrong */
 export function parseExpression(text: string): ExpressionNode {
@@ -78,7 +78,7 @@ class ExpressionParser {
   parse(): ExpressionNode {
     const found = this.#tuple()
     if (this.#next().is !== 'end') {
-      throw new Error(`Unexpected ${this.#describeNext()}: one expression is wanted`)
+      throw new Error(`Unexpected ${this.#describeNext()}: expected one expression`)
     }
     return found
   }
@@ -166,7 +166,7 @@ class ExpressionParser {
       if (this.#take(operator)) return { is: 'unary', operator, of: this.#unary() }
     }
     const base = this.#postfix()
-    // Binds tighter than a sign before it, and looser than one behind: -2 ** -1.
+    // `**` binds tighter than a sign before it, and looser than a sign behind it: -2 ** -1.
     return this.#take('**')
       ? { is: 'binary', operator: '**', left: base, right: this.#unary() }
       : base
@@ -217,7 +217,7 @@ class ExpressionParser {
     throw new Error(`Unexpected ${this.#describeNext()}`)
   }
 
-  /** Texts beside each other are one. */
+  /** Texts that stand beside each other are one text. */
   #adjacentTexts(first: string): string {
     let text = first
     while (this.#next().is === 'text') {

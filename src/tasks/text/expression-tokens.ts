@@ -1,4 +1,4 @@
-/** Cuts an expression into numbers, texts, names and signs, as Python has them. */
+/** Splits an expression into numbers, texts, names and signs, as Python has them. */
 
 const TOKEN =
   /\s*(?:(0[xX][\da-fA-F]+|0[bB][01]+|0[oO][0-7]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|([rR]?)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)|(\*\*|\/\/|>>>|<<|>>|[=!]==?|<=|>=|&&|\|\||[-+*/%&|^~<>!?:.,()[\]]))/sy
@@ -20,7 +20,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   '\n': '',
 }
 
-/** The last one is the end. @throws Error for what is none */
+/** The last token is the end. @throws Error where no token can begin */
 export function tokenizeExpression(text: string): ExpressionToken[] {
   const tokens: ExpressionToken[] = []
   const end = text.trimEnd().length
@@ -55,7 +55,7 @@ function unquoteText(quoted: string, isRaw: boolean): string {
     (whole, two?: string, four?: string, one?: string) => {
       const code = two ?? four
       if (code !== undefined) return String.fromCharCode(Number.parseInt(code, 16))
-      // As in Python, a backslash before anything else stays.
+      // As in Python, a backslash before any other character stays.
       if (one === '\\' || one === "'" || one === '"') return one
       return ESCAPES[one ?? ''] ?? whole
     },

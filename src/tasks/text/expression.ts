@@ -1,7 +1,6 @@
 /**
- * `{= expr of x =}`: arithmetic and text as in Python, read by `expression-parser.ts` and evaluated here, never by `eval`.
- * There are no objects but the tables of `functions.ts` and no property but the ones named there, so there is no way out;
- * steps and sizes are bounded.
+ * Evaluates `{= expr of x =}`: arithmetic and text as in Python, parsed by `expression-parser.ts`, never by `eval`. An expression
+ * can only reach the names and methods of `expression-functions.ts`, and no object of JavaScript. Steps and sizes are bounded.
  */
 
 import { ExpressionDate } from './expression-date.ts'
@@ -27,10 +26,10 @@ export interface Expression {
   evaluate(variables: Readonly<Record<string, ExpressionValue>>): ExpressionValue
 }
 
-/** Longest expression in characters, most steps of one evaluation. */
+/** Characters of an expression, and steps of one evaluation, at most. */
 const MAX_EXPRESSION_LENGTH = 10_000
 const MAX_STEPS = 10_000
-/** Characters of all values of one evaluation: a loop over long texts must end soon, in little memory. */
+/** Characters of all values of one evaluation together: a loop over long texts must end soon, in little memory. */
 const MAX_TOTAL_SIZE = 16 << 20
 /** What an element of a list counts for, in characters. */
 const ELEMENT_SIZE = 4
@@ -38,7 +37,9 @@ const ELEMENT_SIZE = 4
 /** @throws ExpressionError */
 export function compileExpression(text: string): Expression {
   if (text.length > MAX_EXPRESSION_LENGTH) {
-    throw new ExpressionError(`an expression has at most ${MAX_EXPRESSION_LENGTH} characters`)
+    throw new ExpressionError(
+      `an expression can have at most ${MAX_EXPRESSION_LENGTH} characters, got ${text.length}`,
+    )
   }
   if (text.trim() === '') throw new ExpressionError('the expression is empty')
   const tree = rethrowAsExpressionError(() => parseExpression(text))
@@ -48,7 +49,7 @@ export function compileExpression(text: string): Expression {
   }
 }
 
-/** Recursion that is too deep, or a refusal of a table's function, is an error of the expression, too. */
+/** Recursion that is too deep, and an error of a function, are errors of the expression, too. */
 function rethrowAsExpressionError<T>(work: () => T): T {
   try {
     return work()
@@ -68,12 +69,15 @@ class ExpressionEvaluation {
   }
 
   evaluate(node: ExpressionNode): ExpressionValue {
-    if (++this.#steps > MAX_STEPS) throw new ExpressionError('the expression takes too long')
+    if (++this.#steps > MAX_STEPS)
+      throw new ExpressionError(`the expression takes more than ${MAX_STEPS} steps`)
     const value = checkValueSize(this.#evaluateNode(node))
     if (typeof value === 'string' || Array.isArray(value)) {
       this.#totalSize += typeof value === 'string' ? value.length : value.length * ELEMENT_SIZE
       if (this.#totalSize > MAX_TOTAL_SIZE)
-        throw new ExpressionError('the expression makes too much')
+        throw new ExpressionError(
+          `the values of the expression have more than ${MAX_TOTAL_SIZE} characters`,
+        )
     }
     return value
   }
@@ -135,7 +139,7 @@ class ExpressionEvaluation {
     return true
   }
 
-  /** Each loop inside the one before; its names are known within alone. */
+  /** Each loop runs inside of the loop before. Its names are known only inside of it. */
   #comprehension(item: ExpressionNode, loops: readonly ComprehensionLoop[]): ExpressionValue[] {
     const found: ExpressionValue[] = []
     const run = (depth: number): void => {
@@ -168,7 +172,7 @@ class ExpressionEvaluation {
       this.#variables.set(name, values[index] as ExpressionValue)
   }
 
-  /** `math.pi`, or `now.year` of a date. */
+  /** Reads `math.pi`, or `now.year` of a date. */
   #attribute(node: ExpressionNode & { is: 'attribute' }): ExpressionValue {
     const path = pathOf(node)
     if (path !== undefined && EXPRESSION_NAMES.has(path)) return this.#lookUp(path)
@@ -177,7 +181,7 @@ class ExpressionEvaluation {
     const of = this.evaluate(node.of)
     const part = of instanceof ExpressionDate ? of.getPart(node.name) : undefined
     if (part !== undefined) return part
-    throw new ExpressionError(`a value has no properties, only methods: no '${node.name}'`)
+    throw new ExpressionError(`a value has no property '${node.name}': it has only methods`)
   }
 
   #call({ of, given }: ExpressionNode & { is: 'call' }): ExpressionValue {
@@ -194,7 +198,7 @@ class ExpressionEvaluation {
   }
 }
 
-/** `os.path.join` of its tree. */
+/** The dotted name of a node, such as `os.path.join`. */
 function pathOf(node: ExpressionNode): string | undefined {
   if (node.is === 'name') return node.name
   if (node.is !== 'attribute') return undefined
@@ -205,15 +209,16 @@ function pathOf(node: ExpressionNode): string | undefined {
 function elementsOf(value: ExpressionValue): readonly ExpressionValue[] {
   if (Array.isArray(value)) return value
   if (typeof value === 'string') return [...value]
-  throw new ExpressionError('a loop goes over a list or a text')
+  throw new ExpressionError('a loop needs a list or a text')
 }
 
 function itemOf(from: ExpressionValue, at: ExpressionValue): ExpressionValue {
   if ((typeof from !== 'string' && !Array.isArray(from)) || !Number.isInteger(at)) {
-    throw new ExpressionError('only texts and lists have [n], n a whole number')
+    throw new ExpressionError('[n] needs a text or a list, and n must be a whole number')
   }
   const found = from.at(at as number)
-  if (found === undefined) throw new ExpressionError(`[${at as number}] is beyond its end`)
+  if (found === undefined)
+    throw new ExpressionError(`[${at as number}] is beyond the end of the list or text`)
   return found
 }
 
@@ -224,10 +229,10 @@ function sliceOf(
   const [start, stop, step = 1] = bounds.map((one) => {
     if (one === undefined || one === null) return undefined
     if (Number.isSafeInteger(one)) return one as number
-    throw new ExpressionError('a slice has whole numbers: x[1:3]')
+    throw new ExpressionError('the numbers of a slice must be whole: x[1:3]')
   })
-  if (step === 0) throw new ExpressionError('the step of a slice is not 0')
+  if (step === 0) throw new ExpressionError('the step of a slice must not be 0')
   if (typeof from === 'string') return takeSlice([...from], start, stop, step).join('')
   if (Array.isArray(from)) return takeSlice(from, start, stop, step)
-  throw new ExpressionError('only texts and lists have [from:to]')
+  throw new ExpressionError('[from:to] needs a text or a list')
 }

@@ -1,21 +1,21 @@
-/** `"%03d_%s" % (n, name)`, as Python's texts have it. */
+/** Formats `"%03d_%s" % (n, name)` as Python does. */
+
+import { MAX_TEXT_LENGTH } from './text-limit.ts'
 
 type ToText = (value: unknown) => string
 
 const FORM = /%([-+ #0]*)(\d+|\*)?(?:\.(\d+|\*))?[hlL]?(.)/gs
 
-/** Longest text, and widest form. */
-const MAX_TEXT_LENGTH = 1_048_576
-
 /**
- * @param toText how a value is written by `%s`
- * @throws TypeError where values and forms do not fit each other
+ * @param toText makes the text of a value, for `%s`
+ * @throws TypeError where the values do not match the format
  */
 export function printf(form: string, given: readonly unknown[], toText: ToText): string {
   let at = 0
   let length = form.length
   const next = (): unknown => {
-    if (at >= given.length) throw new TypeError(`${JSON.stringify(form)} wants more values`)
+    if (at >= given.length)
+      throw new TypeError(`${JSON.stringify(form)} needs more values than ${given.length}`)
     return given[at++]
   }
   const size = (text: string | undefined): number | undefined => {
@@ -23,20 +23,20 @@ export function printf(form: string, given: readonly unknown[], toText: ToText):
     const fits =
       number === undefined || (Number.isInteger(number) && Math.abs(number) <= MAX_TEXT_LENGTH)
     if (fits) return number
-    throw new RangeError(`a width is at most ${MAX_TEXT_LENGTH}`)
+    throw new RangeError(`a width can be at most ${MAX_TEXT_LENGTH}`)
   }
   const text = form.replace(FORM, (whole, flags: string, wide, exact, letter: string) => {
     if (letter === '%') return '%'
     const width = size(wide) ?? 0
     const precision = size(exact)
     const made = formatOne(letter, next(), flags, precision, toText)
-    if (made === undefined) throw new TypeError(`there is no ${whole} to format with`)
+    if (made === undefined) throw new TypeError(`${whole} is not a format that is known`)
     length += Math.max(made.length, Math.abs(width))
     if (length > MAX_TEXT_LENGTH) throw new RangeError(`a text is longer than ${MAX_TEXT_LENGTH}`)
     return padToWidth(made, width, flags, letter)
   })
   if (at === given.length) return text
-  throw new TypeError(`${JSON.stringify(form)} takes ${at} values, got ${given.length}`)
+  throw new TypeError(`${JSON.stringify(form)} needs ${at} values, got ${given.length}`)
 }
 
 function padToWidth(made: string, width: number, flags: string, letter: string): string {
@@ -108,11 +108,11 @@ function toBigInt(value: unknown, letter: string): bigint {
 function toFloat(value: unknown, letter: string): number {
   if (typeof value === 'boolean' || typeof value === 'bigint') return Number(value)
   if (typeof value === 'number') return value
-  throw new TypeError(`%${letter} wants a number, got ${JSON.stringify(value) ?? 'nothing'}`)
+  throw new TypeError(`%${letter} needs a number, got ${JSON.stringify(value) ?? 'nothing'}`)
 }
 
 function formatFloat(letter: string, number: number, precision: number): string {
-  // `toFixed` has an exponent from 10^21 up, and so has what is that large here.
+  // From 10^21 up `toFixed` writes an exponent, unlike Python.
   if (letter === 'f') return number.toFixed(precision)
   if (letter === 'e') return padExponent(number.toExponential(precision))
   const digits = precision || 1
@@ -124,7 +124,7 @@ function formatFloat(letter: string, number: number, precision: number): string 
   return padExponent(`${short(mantissa)}e${power}`)
 }
 
-/** An exponent has two digits at least. */
+/** Python writes at least two digits of an exponent. */
 function padExponent(text: string): string {
   return text.replace(/e([+-])(\d)$/, 'e$10$2')
 }

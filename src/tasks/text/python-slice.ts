@@ -1,4 +1,4 @@
-/** Python's slice of a list. */
+/** A slice of a list, as Python takes it: `list[start:stop:step]`. */
 export function takeSlice<T>(
   list: readonly T[],
   start: number | undefined,

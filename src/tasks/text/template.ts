@@ -1,6 +1,6 @@
 /**
- * How a line becomes a command: `convert {} {-}.png`. The forms are HyperShell's. A brace that is none of them stays
- * as it is, so that `awk '{print $1}'` needs no quoting.
+ * Makes commands from lines: `convert {} {-}.png`. The forms are HyperShell's. Any other brace stays as it is, so that
+ * `awk '{print $1}'` needs no quoting.
  */
 import { posix } from 'node:path'
 import { describeError } from '../../core/errors.ts'
@@ -17,37 +17,37 @@ export const TEMPLATE_FAILED = -2
 export const LONGEST_TEMPLATE = 1_048_576
 export const LONGEST_COMMAND = 4_194_304
 
-/** What a template is filled in with. */
+/** The values that a template is expanded with. */
 export interface TemplateInput {
   readonly args: string
   readonly tag?: Tags
-  /** Number of the place that runs the task, 1, 2, ...; without one `{slot}` is a failure. */
+  /** Number of the slot that runs the task, 1, 2, .... Without it, `{slot}` is an error. */
   readonly slot?: number
-  /** Runs a command of `{% ... %}` and resolves with its output; without it these are a failure. */
+  /** Runs the command of a form `{% ... %}` and resolves with its output. Without it, such a form is an error. */
   readonly shell?: (command: string) => Promise<string>
 }
 
-/** A template that cannot be read, or a line that does not fit it: the task ends with status -2 and this message. */
+/** A template is invalid, or a line does not fit it. The task then ends with status -2 and this message. */
 export class TemplateError extends Error {
   override readonly name = 'TemplateError'
 }
 
 export interface CommandTemplate {
   readonly text: string
-  /** Whether the command is the line itself. */
+  /** Whether the command is the line itself, unchanged. */
   readonly isPlain: boolean
-  /** Whether it has `{% %}` or `{slot}`, which only who runs the task can fill in. */
+  /** Whether it has `{% %}` or `{slot}`, which only the runner can expand. */
   readonly needsRunner: boolean
   /**
-   * Without `{% %}` the answer comes at once.
+   * Returns a promise only for a template with `{% %}`.
    * @throws TemplateError, or rejects with it
    */
-  expand(filling: TemplateInput): string | Promise<string>
+  expand(input: TemplateInput): string | Promise<string>
 }
 
-type TemplatePart = string | ((filling: TemplateInput) => string | Promise<string>)
+type TemplatePart = string | ((input: TemplateInput) => string | Promise<string>)
 
-/** The forms without braces of their own inside. */
+/** All forms that have no braces inside: slices, paths and names. */
 const FORM = /\{(?:\[([^\]{}]*)\]|(\.\.?|\/-?|-|\+\+?|)|([A-Za-z0-9_.+-]{1,120}))\}/y
 
 const PATHS: Readonly<Record<string, (args: string) => string>> = {
@@ -62,12 +62,14 @@ const PATHS: Readonly<Record<string, (args: string) => string>> = {
 }
 
 /**
- * Reads a template once for all its lines.
+ * Compiles a template once for all its lines.
  * @throws TemplateError
  */
 export function compileTemplate(text: string): CommandTemplate {
   if (text.length > LONGEST_TEMPLATE) {
-    throw new TemplateError(`a template has at most ${LONGEST_TEMPLATE} characters`)
+    throw new TemplateError(
+      `a template can have at most ${LONGEST_TEMPLATE} characters, got ${text.length}`,
+    )
   }
   const parts: TemplatePart[] = []
   let from = 0
@@ -85,21 +87,21 @@ export function compileTemplate(text: string): CommandTemplate {
     text,
     isPlain,
     needsRunner,
-    expand: (filling) => (isPlain ? filling.args : joinParts(parts, filling)),
+    expand: (input) => (isPlain ? input.args : joinParts(parts, input)),
   }
 }
 
-/** Where forms begin and end, and what they are. Each character is looked at a few times at most. */
+/** Finds the forms of a template. The time is linear in its length. */
 function* parseForms(text: string): Generator<[at: number, end: number, part: TemplatePart]> {
-  // Up to where closings were looked for in vain.
-  const hopeless: Record<string, boolean> = {}
+  // Kinds of forms that are not closed anywhere in the rest of the text.
+  const neverClosed: Record<string, boolean> = {}
   let at = text.indexOf('{')
   while (at >= 0) {
     let end = at + 1
     const kind = text[at + 1] as string
     if (kind === '%' || kind === '=') {
-      const close = hopeless[kind] ? -1 : text.indexOf(`${kind}}`, at + 2)
-      if (close < 0) hopeless[kind] = true
+      const close = neverClosed[kind] ? -1 : text.indexOf(`${kind}}`, at + 2)
+      if (close < 0) neverClosed[kind] = true
       else {
         end = close + 2
         const [inside, whole] = [text.slice(at + 2, close), text.slice(at, end)]
@@ -129,14 +131,14 @@ function createPart(match: RegExpExecArray): TemplatePart {
   return createNamePart(name as string, whole)
 }
 
-/** `{[i]}`, `{[i:j]}`, `{[i:j:k]}` over the words of the line, with negative ones as in Python. */
+/** `{[i]}`, `{[i:j]}` and `{[i:j:k]}` take words of the line. Numbers may be negative, as in Python. */
 function createSlicePart(whole: string, slice: string): TemplatePart {
   const bounds = slice.split(':').map((one) => one.trim())
   const isRight = bounds.length <= 3 && bounds.every((one) => /^[+-]?\d{1,9}$|^$/.test(one))
-  // `{[a-z]}` is a pattern of somebody else's, such as the shell's.
+  // Something else, such as the shell's pattern `{[a-z]}`, stays as it is.
   if (!isRight || slice.trim() === '') return whole
   const [i, j, k] = bounds.map((one) => (one === '' ? undefined : Number(one)))
-  if (k === 0) throw new TemplateError(`${whole}: the step of a slice is not 0`)
+  if (k === 0) throw new TemplateError(`${whole}: the step of a slice must not be 0`)
   if (bounds.length === 1) {
     const at = i as number
     return ({ args }) => {
@@ -156,11 +158,11 @@ function splitWords(args: string): string[] {
 }
 
 function createShellPart(command: string, whole: string): TemplatePart {
-  if (command === '') throw new TemplateError(`${whole}: there is no command`)
+  if (command === '') throw new TemplateError(`${whole}: the command is empty`)
   return async ({ args, shell }) => {
-    if (!shell) throw new TemplateError(`${whole}: no commands are run here`)
+    if (!shell) throw new TemplateError(`${whole}: commands of a template are not run here`)
     try {
-      // As `$( )` does: newlines at the end are none of the text's.
+      // Like `$( )`, this removes newlines at the end of the output.
       return (await shell(command.replaceAll('@', () => args))).replace(/[\r\n]+$/, '')
     } catch (error) {
       throw new TemplateError(`${whole}: ${describeError(error)}`, { cause: error })
@@ -188,7 +190,7 @@ function compileTemplateExpression(text: string, whole: string): Expression {
   }
 }
 
-/** A line that is a number is a number to expressions, a whole one exactly. */
+/** A line that is written as a number is a number in expressions. Whole numbers are exact. */
 function coerceLine(args: string): string | number | bigint {
   const text = args.trim()
   if (/^[+-]?\d{1,300}$/.test(text) && !Number.isSafeInteger(Number(text))) {
@@ -197,28 +199,27 @@ function coerceLine(args: string): string | number | bigint {
   return /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : args
 }
 
-/** `{name}`: a tag of the task, or `{slot}`. What is no tag stays, for it may be the shell's. */
+/** `{name}` is a tag of the task, or `{slot}`. Any other name stays as it is, because it may be meant for the shell. */
 function createNamePart(name: string, whole: string): TemplatePart {
   return ({ tag, slot }) => {
     if (tag && Object.hasOwn(tag, name)) return String(tag[name] ?? '')
     if (name !== 'slot') return whole
-    if (slot === undefined) throw new TemplateError(`{slot}: there is no place yet`)
+    if (slot === undefined) throw new TemplateError('{slot}: the task has no slot before it runs')
     return String(slot)
   }
 }
 
-function joinParts(
-  parts: readonly TemplatePart[],
-  filling: TemplateInput,
-): string | Promise<string> {
-  const made = parts.map((part) => (typeof part === 'string' ? part : part(filling)))
+function joinParts(parts: readonly TemplatePart[], input: TemplateInput): string | Promise<string> {
+  const made = parts.map((part) => (typeof part === 'string' ? part : part(input)))
   if (made.every((one) => typeof one === 'string')) return checkCommandLength(made.join(''))
   return Promise.all(made).then((all) => checkCommandLength(all.join('')))
 }
 
 function checkCommandLength(command: string): string {
   if (command.length <= LONGEST_COMMAND) return command
-  throw new TemplateError(`the command has more than ${LONGEST_COMMAND} characters`)
+  throw new TemplateError(
+    `the command can have at most ${LONGEST_COMMAND} characters, got ${command.length}`,
+  )
 }
 
 function shorten(args: string): string {

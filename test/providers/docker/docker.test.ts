@@ -1,4 +1,4 @@
-/** Containers where there is no engine, or one that answers nonsense; with real engines see test/engines. */
+/** The provider without an engine, or with one that answers nonsense. The tests with real engines are in test/engines. */
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
@@ -23,8 +23,8 @@ afterEach(() => {
 const { signal } = new AbortController()
 const command = ['node', 'x.js']
 
-/** An engine that says this to everybody, and hangs up. */
-async function saying(answer: string): Promise<string> {
+/** An engine that answers each connection with this text, and closes it. */
+async function listenWithAnswer(answer: string): Promise<string> {
   const path = join(folder, 'engine.sock')
   server = createServer((socket) => {
     socket.on('error', () => {})
@@ -34,7 +34,7 @@ async function saying(answer: string): Promise<string> {
   return `unix://${path}`
 }
 
-test('no engine at all: said at once', async () => {
+test('no engine at all: the start fails at once', async () => {
   const provider = docker({ hosts: [`unix://${folder}/none.sock`], image: 'x' })
   const error = await rejectionOf(provider.start(specOf({ command }), { signal }))
   expect(error.code).toBe('MANYHOST_START_FAILED')
@@ -42,7 +42,7 @@ test('no engine at all: said at once', async () => {
   await provider.close?.()
 })
 
-test('no image is a mistake of the service', async () => {
+test('a service without an image is refused', async () => {
   const provider = docker({ hosts: [`unix://${folder}/none.sock`] })
   const error = await rejectionOf(provider.start(specOf({ command }), { signal }))
   expect(error.code).toBe('MANYHOST_UNSUPPORTED')
@@ -54,9 +54,9 @@ test.each([
   ['something that is no engine', 'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno'],
   ['something that is no HTTP', 'SSH-2.0-OpenSSH_9.2\r\n'],
   ['an answer that is cut', 'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{'],
-  ['one who hangs up', ''],
+  ['a connection that is closed', ''],
 ])('%s: the start fails', async (_, answer) => {
-  const provider = docker({ hosts: [await saying(answer)], image: 'x', pull: 'never' })
+  const provider = docker({ hosts: [await listenWithAnswer(answer)], image: 'x', pull: 'never' })
   const secret = 'word-that-nobody-may-read'
   const error = await rejectionOf(
     provider.start(specOf({ command, env: { TOKEN: secret } }), { signal }),

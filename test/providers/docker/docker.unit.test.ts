@@ -75,7 +75,7 @@ describe('output in frames', () => {
     }
   })
 
-  it('is passed on before its frame is whole: a frame that lies about its length holds nothing', () => {
+  it('is passed on before its frame is complete: a frame with a wrong length holds nothing back', () => {
     let text = ''
     const split = createFrameSplitter((part) => {
       text += part
@@ -100,7 +100,7 @@ describe('engines', () => {
     ['', false],
   ])('%s', (url, fits) => expect(isDockerAddress(url)).toBe(fits))
 
-  it('are reached where they say', () => {
+  it('are reached at their address', () => {
     expect(parseDockerAddress('unix:///a/b', undefined, {})).toMatchObject({ socketPath: '/a/b' })
     expect(parseDockerAddress('tcp://h', undefined, {})).toMatchObject({ host: 'h', port: 2375 })
     expect(parseDockerAddress('tcp://[::1]:9', undefined, {})).toMatchObject({
@@ -109,14 +109,14 @@ describe('engines', () => {
     })
   })
 
-  it('behind TLS want certificates, and nothing of them is in the message', () => {
+  it('behind TLS need certificates, whose content is in no message', () => {
     const error = catchThrown(() => parseDockerAddress('https://h', undefined, {}))
     expect(error.message).toMatch(/certs is missing/)
     const missing = catchThrown(() => parseDockerAddress('tcp://h:2376', '/no/such', {}))
     expect(missing.message).toMatch(/ca\.pem/)
   })
 
-  it('have a usual place', () => {
+  it('have a default socket', () => {
     expect(defaultSocketUrl('podman', { XDG_RUNTIME_DIR: '/none' })).toMatch(
       /^unix:\/\/\/run\/podman/,
     )
@@ -193,7 +193,7 @@ describe('options', () => {
   })
 })
 
-describe('what the engine is asked for', () => {
+describe('the body of a new container', () => {
   function bodyOf(options: DockerOptions, part: Partial<StartSpec> = {}, publish?: string) {
     return buildContainerBody({
       spec: specOf(part),
@@ -207,7 +207,7 @@ describe('what the engine is asked for', () => {
     })
   }
 
-  it('a command takes the place of the entrypoint, or is given to it', () => {
+  it('a command replaces the entrypoint, or is given to it', () => {
     const command = ['node', 'a.js']
     expect(bodyOf({}, { command })).toMatchObject({ Entrypoint: ['node'], Cmd: ['a.js'] })
     const kept = bodyOf({ entrypoint: 'keep' }, { command })

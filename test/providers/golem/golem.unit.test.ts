@@ -48,7 +48,7 @@ test.each([
   expect(error.message).toMatch(message)
 })
 
-test('prices that are left out are the usual ones', () => {
+test('prices that are left out have their defaults', () => {
   expect(parseGolemOptions({ budget: 1, maxPrices: { start: 0 } }).maxPrices).toEqual({
     start: 0,
     cpuHour: 1,
@@ -56,7 +56,7 @@ test('prices that are left out are the usual ones', () => {
   })
 })
 
-test('an image is a hash, a tag, or comes from somewhere', () => {
+test('an image is a hash, a tag, or a URL', () => {
   expect(parseImage(HASH)).toEqual({ imageHash: HASH })
   expect(parseImage('golem/node:20-alpine')).toEqual({ imageTag: 'golem/node:20-alpine' })
   expect(parseImage('file:///x/y.gvmi')).toEqual({ imageUrl: 'file:///x/y.gvmi' })
@@ -82,7 +82,7 @@ test('the app key comes from a file or the environment, and is in no message', (
   expect(explainGolemError(deep, 'secret')).toBe('outer: ws://x?authToken=*** failed')
 })
 
-test('a node that has failed is avoided for a while', () => {
+test('a node that has failed is avoided for some time', () => {
   const avoided = new AvoidedNodes(100)
   avoided.add('a', 0)
   expect([avoided.has('a', 99), avoided.has('b', 0), avoided.has('a', 100)]).toEqual([
@@ -98,7 +98,7 @@ test('a node that has failed is avoided for a while', () => {
   expect(none.has('a', 0)).toBe(false)
 })
 
-test('offers: the cheapest first, one of each node, none that is in use', async () => {
+test('offers: cheapest first, one of each node, none of a node in use', async () => {
   const busy = new Set<string>()
   const offers = new GolemOfferQueue<GolemOffer>(({ node }) => !busy.has(node))
   const reserve = ({ node }: GolemOffer): void => void busy.add(node)
@@ -121,7 +121,7 @@ test('offers: the cheapest first, one of each node, none that is in use', async 
   expect(await freed).toEqual({ node: 'dear', cost: 0 })
 })
 
-test('who gives up waiting for an offer takes none', async () => {
+test('a start that is given up takes no offer', async () => {
   const offers = new GolemOfferQueue<GolemOffer>(() => true)
   const giveUp = new AbortController()
   const waiting = offers.take(giveUp.signal, () => {})
@@ -131,7 +131,7 @@ test('who gives up waiting for an offer takes none', async () => {
   expect(offers.size).toBe(1)
 })
 
-test('bills say what is due in all; the difference is what it costs', async () => {
+test('a bill says the sum that is due; only the difference is granted', async () => {
   const registry = new Registry()
   const costs = new GolemCosts(1, registry, { numRented: () => 2, numAvoided: () => 3 })
   const bill: GolemBill = { service: 'http://calc', granted: 0 }
@@ -155,7 +155,7 @@ test('a machine cannot have cost more than its price', () => {
   expect(maxCost(price, 80)).toBeCloseTo(1 + 200 * 0.5)
 })
 
-test('what a look told is read, whatever the instance has written', () => {
+test('the output of a look is read correctly, whatever the instance has written', () => {
   const seen: OutputProgress[] = [
     { number: 1, out: 0, err: 5 },
     { number: 2, out: 0, err: 0 },
@@ -176,7 +176,7 @@ test('what a look told is read, whatever the instance has written', () => {
   ])
 })
 
-test('the scripts do as they say, run twice as well, in the shells that images have', () => {
+test('the scripts work in the shells of images, also if they run twice', () => {
   const id = `golem-unit-${process.pid}`
   const sh = (script: string): string =>
     execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8', timeout: 20_000 })

@@ -1,4 +1,4 @@
-/** What is Golem's own, against a fake of the daemon: agreements, bills, nodes that fail, a daemon that is away. */
+/** The parts that only Golem has, with a fake of the daemon: agreements, bills, nodes that fail, a daemon that is away. */
 import { Registry } from 'prom-client'
 import { describe, expect, test } from 'vitest'
 import type { Provider, Running, StartSpec } from '../../../src/core/provider.ts'
@@ -92,7 +92,7 @@ describe('agreements', () => {
     await made.close?.()
   })
 
-  test('before its time is over it leaves', SLOW, async () => {
+  test('an instance is leaving before the end of its rent', SLOW, async () => {
     const rentHours = 30 / 3_600
     const made = provider({ rentHours, drainBefore: 29_000 })
     const running = await serving(made)
@@ -109,7 +109,7 @@ describe('agreements', () => {
     await made.close?.()
   })
 
-  test('what is asked for is in the demand', SLOW, async () => {
+  test('resources and image are in the demand', SLOW, async () => {
     const made = provider({ subnet: 'my-net' })
     const resources = { cpus: 1.5, memory: 2_147_483_648 }
     const running = await serving(made, { resources })
@@ -148,7 +148,7 @@ describe('nodes that fail', () => {
   ] as ReturnType<typeof nodes>
   const { provider } = faked(bad)
 
-  test('the next one is taken, and they are not asked again', SLOW, async () => {
+  test('the next node is taken, and failed nodes are not asked again', SLOW, async () => {
     const registry = new Registry()
     const made = provider({ registry })
     const all = [await serving(made), await serving(made)]
@@ -263,23 +263,29 @@ describe('the daemon', () => {
     await made.close?.()
   })
 
-  test('not there at all, or of another key: said at once, without the key', SLOW, async () => {
-    const none = provider({ url: 'http://127.0.0.1:1' })
-    const error = await rejectionOf(none.start(specOf({ command }), { signal: unending() }))
-    expect(error.code).toBe('MANYHOST_START_FAILED')
-    expect(error.message).toMatch(/golem: Failed to establish yagna version/)
-    await none.close?.()
-    process.env.YAGNA_APPKEY = 'another'
-    try {
-      const wrong = provider()
-      const refused = await rejectionOf(wrong.start(specOf({ command }), { signal: unending() }))
-      expect(refused.message).toMatch(/Authorization|Unauthorized|app key/)
-      expect(JSON.stringify(refused, Object.getOwnPropertyNames(refused))).not.toContain('another')
-      await wrong.close?.()
-    } finally {
-      process.env.YAGNA_APPKEY = KEY
-    }
-  })
+  test(
+    'a missing daemon or a wrong key fails at once, and the key is in no message',
+    SLOW,
+    async () => {
+      const none = provider({ url: 'http://127.0.0.1:1' })
+      const error = await rejectionOf(none.start(specOf({ command }), { signal: unending() }))
+      expect(error.code).toBe('MANYHOST_START_FAILED')
+      expect(error.message).toMatch(/golem: Failed to establish yagna version/)
+      await none.close?.()
+      process.env.YAGNA_APPKEY = 'another'
+      try {
+        const wrong = provider()
+        const refused = await rejectionOf(wrong.start(specOf({ command }), { signal: unending() }))
+        expect(refused.message).toMatch(/Authorization|Unauthorized|app key/)
+        expect(JSON.stringify(refused, Object.getOwnPropertyNames(refused))).not.toContain(
+          'another',
+        )
+        await wrong.close?.()
+      } finally {
+        process.env.YAGNA_APPKEY = KEY
+      }
+    },
+  )
 
   test('a budget that the daemon does not have', SLOW, async () => {
     const made = provider({ budget: 1_000_000 })
@@ -288,7 +294,7 @@ describe('the daemon', () => {
     await made.close?.()
   })
 
-  test('an image that nobody has', SLOW, async () => {
+  test('an image that does not exist', SLOW, async () => {
     const made = provider({ image: 'no/such:image' })
     const error = await rejectionOf(made.start(specOf({ command }), { signal: unending() }))
     expect(error.message).toMatch(/Unable to get image.*no such image/)

@@ -82,7 +82,7 @@ describe('the guard', () => {
     await waitUntil(() => !existsSync(folder))
   })
 
-  test('a killed guard is replaced, and the new one knows the groups', async () => {
+  test('a killed guard is replaced, and the new guard ends the instances of a killed session', async () => {
     const session = runFake('guarded-session.mjs')
     const pids = await answer<number[]>(session)
     const marker = await waitUntil(() => markerOf(pids[0] as number))
@@ -110,7 +110,7 @@ describe('the guard', () => {
     }
   })
 
-  test('close ends instances that still run, and what has left their group', async () => {
+  test('close ends running instances, and processes that have left their group', async () => {
     const provider = processes()
     const spec = specOf({ command: ['sh', '-c', 'setsid sleep 1000 & exec sleep 1000'] })
     const running = await provider.start(spec, { signal })
@@ -121,7 +121,7 @@ describe('the guard', () => {
     expect((await running.exited).reason).toBe('stopped')
   })
 
-  test('what has left the group of an instance ends soon after it; other instances run on', async () => {
+  test('a process that has left its group ends soon after its instance; other instances run on', async () => {
     const provider = processes()
     const spec = specOf({ command: ['sh', '-c', 'setsid sleep 1000 & exec sleep 1000'] })
     const running = await provider.start(spec, { signal })
@@ -136,7 +136,7 @@ describe('the guard', () => {
     await provider.close?.()
   })
 
-  test('drops what it is told to', async () => {
+  test('forgets a group that it is told to forget', async () => {
     const sleepers = [1, 2, 3].map(() => spawn('sleep', ['1000'], { detached: true }))
     const [a, b, c] = sleepers.map((child) => child.pid as number) as [number, number, number]
     const guard = new Guard({
@@ -152,7 +152,7 @@ describe('the guard', () => {
     process.kill(b, 'SIGKILL')
   })
 
-  test('a new guard is told all that the one before was told, and not what was dropped', async () => {
+  test('a new guard watches all that the one before watched, except what was forgotten', async () => {
     const sleepers = [1, 2, 3].map(() => spawn('sleep', ['1000'], { detached: true, env: {} }))
     const [a, b, c] = sleepers.map((child) => child.pid as number) as [number, number, number]
     const guard = new Guard({
@@ -193,7 +193,7 @@ describe('ports', () => {
   const port = portBase + 150
   const range = [portBase, portBase + 149] as const
 
-  test('two processes never hold the same port', async () => {
+  test('two processes never reserve the same port', async () => {
     const grabbers = [1, 2].map(() => runFake('port-grabber.mjs', ...range.map(String)))
     await Promise.all(grabbers.map((child) => once(child.stdout, 'data')))
     const answers = grabbers.map((child) => answer<{ ports: number[]; failure: string }>(child))
@@ -216,7 +216,7 @@ describe('ports', () => {
     again.release()
   })
 
-  test('a port that another program listens on is not given out', async () => {
+  test('a port that another program listens on is not reserved', async () => {
     const other = createServer().listen(port, '127.0.0.1')
     await once(other, 'listening')
     await expect(reservePort('127.0.0.1', [port, port])).rejects.toMatchObject({
@@ -232,7 +232,7 @@ describe('ports', () => {
     reserved.release()
   })
 
-  test('an address that is not of this machine is told at once', async () => {
+  test('an address of another machine fails at once', async () => {
     await expect(reservePort('192.0.2.1', [portBase, portBase + 9])).rejects.toMatchObject({
       code: 'MANYHOST_START_FAILED',
       message: expect.stringMatching(/port \d+ of 192\.0\.2\.1: .*EADDRNOTAVAIL/),

@@ -46,7 +46,7 @@ function pidsOf(spec: { id: string }): number[] {
 }
 
 describe('a command', () => {
-  test('serves requests, is told where to listen, and its output is passed on', async () => {
+  test('serves requests where it is told to listen, and its output is passed on', async () => {
     const spec = specOf({ env: { COLOUR: 'blue' } })
     const running = await startServer(spec)
     const env = JSON.parse(await get(running.dispatcher, '/env'))
@@ -58,7 +58,7 @@ describe('a command', () => {
     expect(spec.output).toContain('no warnings\n')
   })
 
-  test('inherits nothing when it should not, and what the provider adds', async () => {
+  test('inherits nothing with inheritEnv: false, and gets the variables of the provider', async () => {
     provider = processes({ inheritEnv: false, env: { A: '1', B: '1' } })
     const spec = specOf({ command: ['/usr/bin/env'], env: { B: '2' } })
     const running = await provider.start(spec, { signal })
@@ -94,7 +94,7 @@ describe('a command', () => {
     expect(error.message).toBe(`command 'no-such-command' not found (ENOENT)`)
   })
 
-  test('in a folder that does not exist, or is none', async () => {
+  test('in a folder that does not exist, or that is a file', async () => {
     const missing = await failureOf(start({ command: ['true'], cwd: '/no/such/folder' }))
     expect(missing.code).toBe('MANYHOST_START_FAILED')
     expect(missing.message).toMatch(/^cwd '\/no\/such\/folder' does not exist/)
@@ -124,7 +124,7 @@ describe('a command', () => {
     await (await start({ command: ['sleep', '1000'] })).stop(0)
   })
 
-  test('prints without end: it is not held up, and nothing is kept', async () => {
+  test('prints without end: it is not held up, and its output is not kept', async () => {
     const total = 200_000_000
     const held = await createMemoryMeter()
     const before = held()
@@ -161,7 +161,7 @@ describe('the end', () => {
     expect(await running.exited).toEqual({ reason: 'killed', detail: 'killed by SIGKILL' })
   })
 
-  test('all that it wrote comes before `exited`', async () => {
+  test('all its output comes before `exited`', async () => {
     const spec = specOf({ command: ['sh', '-c', 'head -c 60000 /dev/zero; echo last words'] })
     const running = await provider.start(spec, { signal })
     await running.exited
@@ -201,7 +201,7 @@ describe('the end', () => {
     })
   })
 
-  test('stop is polite', async () => {
+  test('stop sends SIGTERM first', async () => {
     const spec = specOf({
       command: ['sh', '-c', `trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done`],
     })
@@ -248,7 +248,7 @@ describe('the end', () => {
     expect(pidsOf(spec)).toEqual([])
   })
 
-  test('what ignores the signal in a group does not outlast its leader', async () => {
+  test('a process that ignores SIGTERM does not outlive the leader of its group', async () => {
     const spec = specOf({
       command: ['sh', '-c', `(trap '' TERM; echo deaf; exec sleep 1000) & exec sleep 1000`],
     })
@@ -362,7 +362,7 @@ describe('a startup function', () => {
     expect(texts).toEqual(new Set(Array.from({ length: 60 }, (_, i) => `${i}\n`)))
   })
 
-  test('what a run leaves in the background keeps nobody waiting, and dies with the instance', async () => {
+  test('a background process of a run delays nothing, and dies with the instance', async () => {
     const spec = specOf({
       startup: async (context) => {
         expect(await context.run('sh', '-c', `node ${server} & echo started`)).toContain('started')
@@ -376,7 +376,7 @@ describe('a startup function', () => {
     expect(await running.exited).toEqual({ reason: 'stopped', detail: 'stopped' })
   })
 
-  test('what a run leaves outside of its group keeps nobody waiting either', async () => {
+  test('a background process outside the group delays nothing either', async () => {
     const spec = specOf({
       startup: async (context) => {
         expect(await context.run('sh', '-c', 'setsid sleep 1000 & echo out')).toBe('out\n')
@@ -387,7 +387,7 @@ describe('a startup function', () => {
     await waitUntil(() => pidsOf(spec).length === 0)
   })
 
-  test('that throws ends all that it started, and frees its address', async () => {
+  test('that throws: all its processes end, and its address is free', async () => {
     provider = processes({ ports: [onePort, onePort] })
     const cause = new Error('second thoughts')
     const spec = specOf({
@@ -412,13 +412,13 @@ describe('a startup function', () => {
     expect(await failureOf(start({ startup }))).toBe(mine)
   })
 
-  test('a spawn of nothing rejects', async () => {
+  test('a spawn of a missing command rejects', async () => {
     const startup: StartSpec['startup'] = (context) => context.spawn('no-such-server')
     const error = await failureOf(start({ startup }))
     expect(error.message).toBe(`command 'no-such-server' not found (ENOENT)`)
   })
 
-  test('what is spawned and ends while the function still runs fails the start', async () => {
+  test('if a spawned command ends while the function still runs, the start fails', async () => {
     const error = await failureOf(
       start({
         startup: async (context) => {
@@ -447,7 +447,7 @@ describe('a startup function', () => {
 })
 
 describe('a start that is given up', () => {
-  test('leaves nothing, whatever the function still does', async () => {
+  test('leaves nothing, whatever the function does after that', async () => {
     provider = processes({ ports: [onePort, onePort] })
     const controller = new AbortController()
     const later: unknown[] = []
@@ -518,7 +518,7 @@ describe('options', () => {
     expect(running.address).toMatch(/^http:\/\/127\.0\.0\.1:/)
   })
 
-  test('names what it can do', () => {
+  test('names its capabilities', () => {
     expect(provider.name).toBe('process')
     expect([...provider.capabilities].sort()).toEqual([
       'command',

@@ -1,4 +1,4 @@
-/** Calls to an engine that goes and comes back, with a false clock; and how ends are told. */
+/** Calls to an engine that cannot be reached for some time, with a false clock; and exit codes. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { EngineCaller, isConnectionError } from '../../../providers/shared/engine-caller.ts'
 import { exitCodeOfSignal, exitOfCode } from '../../../providers/shared/exit.ts'
@@ -21,7 +21,7 @@ function open(): EngineCaller {
   })
 }
 
-test('one that goes and comes back: the call is made again, and answered', async () => {
+test('if the engine comes back, the call is made again, and answered', async () => {
   const away = open()
   expect(await away.call('ask', async () => 1)).toBe(1)
   let isThere = false
@@ -42,7 +42,7 @@ test('one that goes and comes back: the call is made again, and answered', async
   expect(away.isUnreachable).toBe(false)
 })
 
-test('one that was never there is a mistake: it is not tried again', async () => {
+test('an engine that was never reached is a mistake: it is not tried again', async () => {
   let calls = 0
   const error = await rejectionOf(
     open().call('ask', async () => {
@@ -71,14 +71,14 @@ test('retries end after `retryMs`, with the signal, and with close', async () =>
   expect((await last).message).toBe('cannot ask')
 })
 
-test('what the engine itself refuses is passed on at once', async () => {
+test('a refusal of the engine is passed on at once', async () => {
   const away = open()
   const refusal = Object.assign(new Error('no such image'), { statusCode: 404 })
   expect(await rejectionOf(away.call('ask', () => Promise.reject(refusal)))).toBe(refusal)
   expect(away.isUnreachable).toBe(false)
 })
 
-test('a call that takes too long is cut, and counts as one that did not reach it', async () => {
+test('a call that takes too long is cut, and counts as not reached', async () => {
   const away = open()
   await away.call('ask', async () => 1)
   let cut: AbortSignal | undefined
@@ -100,7 +100,7 @@ test('a call that takes too long is cut, and counts as one that did not reach it
   expect(cut?.aborted).toBe(true)
 })
 
-test('a signal is told by 128 and its number', () => {
+test('the exit code of a signal is 128 plus its number', () => {
   expect(exitOfCode(3)).toEqual({ reason: 'exited', detail: 'exit code 3' })
   expect(exitOfCode(137)).toEqual({ reason: 'killed', detail: 'killed by SIGKILL' })
   expect(exitOfCode(143).detail).toBe('killed by SIGTERM')

@@ -1,4 +1,4 @@
-/** What sessions that were killed have left, and whose it is. */
+/** The resources that killed sessions left, and their owners. */
 import { expect, test } from 'vitest'
 import { isOrphan, removeAll } from '../../../providers/shared/orphans.ts'
 import { isDead, processIdentity } from '../../../src/posix/identity.ts'
@@ -8,20 +8,20 @@ const mine = { session: 's', owner: undefined }
 const own = processIdentity()
 const [machine, pid, begun] = own.split(':')
 
-test('a process that lives has left nothing; one that is gone has, also when its number is taken again', () => {
+test('a running process is not dead; an ended one is, also if its pid was given to another process', () => {
   expect(isDead(own)).toBe(false)
   expect(isDead(`${machine}:4194999:1`)).toBe(true)
   expect(isDead(`${machine}:${pid}:${Number(begun) - 1}`)).toBe(true)
 })
 
-test('of other machines nothing is known', () => {
+test('a process of another machine is never known to be dead', () => {
   expect(isDead(`0123456789abcdef:4194999:1`)).toBe(false)
   for (const odd of ['', 'a', 'a:b', `${machine}:-1:1`, `${machine}::`]) {
     expect(isDead(odd)).toBe(false)
   }
 })
 
-test('by a name, what an earlier run of that name left', () => {
+test('with an owner, the resources of an earlier run of that owner are orphans', () => {
   const named = { session: 's', owner: 'shop' }
   expect(isOrphan({ session: 'other', owner: 'shop' }, named)).toBe(true)
   expect(isOrphan({ session: 's', owner: 'shop' }, named)).toBe(false)
@@ -31,7 +31,7 @@ test('by a name, what an earlier run of that name left', () => {
   expect(isOrphan({ session: 'other', owner: `${machine}:4194999:1` }, mine)).toBe(true)
 })
 
-test('all of it is removed, and one that cannot be is told', async () => {
+test('all items are removed, and a failure rejects', async () => {
   const removed: number[] = []
   const all = Array.from({ length: 40 }, (_, i) => i)
   await removeAll(all, async (one) => void removed.push(one))

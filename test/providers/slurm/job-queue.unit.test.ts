@@ -59,7 +59,7 @@ function settled<T>(promise: Promise<T>): { value?: T } {
   return seen
 }
 
-test('a job that completes has not left: something of it may still run', async () => {
+test('a COMPLETING job is not over: some of its processes may still run', async () => {
   cluster.states.set('7', 'RUNNING')
   cluster.onCancel = () => void cluster.states.set('7', 'COMPLETING')
   const ended = settled(queue.watch('7').cancel())
@@ -72,7 +72,7 @@ test('a job that completes has not left: something of it may still run', async (
   expect(cluster.cancels).toEqual([['7']])
 })
 
-test('one that does not end in a minute and a half is told as such, and looked after', async () => {
+test('a job that does not end within 90 s is reported, and cancelled again', async () => {
   cluster.states.set('7', 'COMPLETING')
   const ended = settled(queue.watch('7').cancel())
   await vi.advanceTimersByTimeAsync(89_000)
@@ -85,7 +85,7 @@ test('one that does not end in a minute and a half is told as such, and looked a
   expect(cluster.cancels).toEqual([['7'], ['7']])
 })
 
-test('where Slurm is silent nobody waits for long', async () => {
+test('if Slurm does not answer, the wait is short', async () => {
   cluster.states.set('7', 'RUNNING')
   cluster.isAway = true
   cluster.onCancel = () => Promise.reject(new Error('away'))
@@ -102,7 +102,7 @@ test('where Slurm is silent nobody waits for long', async () => {
   expect(cluster.cancels.length).toBe(2)
 })
 
-test('one that is to end while another is being cancelled is cancelled right after that', async () => {
+test('a job that ends while another is being cancelled is cancelled right after that', async () => {
   cluster.states.set('7', 'COMPLETING').set('8', 'COMPLETING')
   const first = createLatch()
   cluster.onCancel = () => first.promise
@@ -116,7 +116,7 @@ test('one that is to end while another is being cancelled is cancelled right aft
   expect(cluster.cancels).toEqual([['7'], ['8']])
 })
 
-test('those that end in one moment are cancelled by one call', async () => {
+test('jobs that end in the same moment are cancelled by one call', async () => {
   cluster.states.set('7', 'COMPLETING').set('8', 'COMPLETING')
   void queue.watch('7').cancel()
   void queue.watch('8').cancel()
@@ -124,7 +124,7 @@ test('those that end in one moment are cancelled by one call', async () => {
   expect(cluster.cancels).toEqual([['7', '8']])
 })
 
-test('its end is asked for twice: both wait for it', async () => {
+test('two cancels of one job wait for the same end', async () => {
   cluster.states.set('7', 'COMPLETING')
   const job = queue.watch('7')
   const both = [settled(job.cancel()), settled(job.cancel())]
@@ -135,7 +135,7 @@ test('its end is asked for twice: both wait for it', async () => {
   expect(both).toEqual([{ value: true }, { value: true }])
 })
 
-test('why it ended is what Slurm says when it has left, not that it completes', async () => {
+test('the reason of an end is the final state, not COMPLETING', async () => {
   cluster.states.set('7', 'COMPLETING NonZeroExitCode')
   const job = queue.watch('7')
   const seen = settled(job.findEnd())
@@ -147,14 +147,14 @@ test('why it ended is what Slurm says when it has left, not that it completes', 
   expect(seen.value).toEqual({ state: 'OUT_OF_MEMORY', reason: 'OutOfMemory' })
 })
 
-test('a job that runs is one that nobody knows an end of', async () => {
+test('a running job has no end', async () => {
   cluster.states.set('7', 'RUNNING')
   const seen = settled(queue.watch('7').findEnd())
   await vi.advanceTimersByTimeAsync(500)
   expect(seen).toEqual({ value: undefined })
 })
 
-test('a job that waits again after it ran is another one', async () => {
+test('a job that is pending after it ran is over', async () => {
   cluster.states.set('7', 'RUNNING')
   const job = queue.watch('7')
   await vi.advanceTimersByTimeAsync(INTERVAL)
@@ -163,7 +163,7 @@ test('a job that waits again after it ran is another one', async () => {
   expect(await job.over).toEqual({ state: 'PENDING', reason: 'BeginTime' })
 })
 
-test('one that was put back and is held is cancelled: it has not ended', async () => {
+test('a requeued job that is held is cancelled: it has not ended', async () => {
   cluster.states.set('7', 'REQUEUE_HOLD')
   cluster.onCancel = () => void cluster.states.set('7', 'CANCELLED')
   const ended = settled(queue.watch('7').cancel())
@@ -171,7 +171,7 @@ test('one that was put back and is held is cancelled: it has not ended', async (
   expect(ended).toEqual({ value: true })
 })
 
-test('a job that one look does not show is still one', async () => {
+test('a job that one look does not show is not gone yet', async () => {
   const job = queue.watch('7')
   const over = settled(job.over)
   await vi.advanceTimersByTimeAsync(2 * INTERVAL)

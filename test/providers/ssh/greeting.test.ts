@@ -88,7 +88,7 @@ describe('a login shell that', () => {
     await running.stop(0)
   })
 
-  test('ends before it runs anything is told with what it said', async () => {
+  test('ends before it runs our command is reported with its output', async () => {
     const { options } = await hostWith('echo "This account is not available"; exit 1')
     const provider = ssh(options)
     onTestFinished(() => provider.close?.())
@@ -99,7 +99,7 @@ describe('a login shell that', () => {
     )
   })
 
-  test('waits for input is given up after the time of a connection', async () => {
+  test('waits for input is given up after connectTimeout', async () => {
     const { options } = await hostWith('echo "press a key"; exec sleep 1000')
     const provider = ssh({ ...options, connectTimeout: 500 })
     onTestFinished(() => provider.close?.())

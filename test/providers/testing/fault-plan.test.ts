@@ -33,7 +33,7 @@ describe('the seed', () => {
     expect(await sequence(one.one)).not.toEqual(first)
   })
 
-  test('an option that is turned off moves no other fault', async () => {
+  test('switching one fault off does not move the others', async () => {
     const { status: _, ...abortOnly } = mixed
     const [both, aborts] = [await startFaulty(mixed), await startFaulty(abortOnly)]
     const with500 = await sequence(both.one)
@@ -41,7 +41,7 @@ describe('the seed', () => {
     expect(without).toEqual(with500.map((seen) => (seen === '500' ? '200' : seen)))
   })
 
-  test('percentages are what they say', () => {
+  test('percentages are kept', () => {
     const random = seededRandom(1)
     const drawn = Array.from({ length: 20_000 }, random)
     expect(Math.min(...drawn)).toBeGreaterThanOrEqual(0)

@@ -45,7 +45,7 @@ describe('back-pressure', () => {
     },
   )
 
-  test('an answer of ours waits as well, and can be given up', async () => {
+  test('an injected response waits as well, and can be given up', async () => {
     const { one } = await startFaulty({ status: { ...always, code: 429 } })
     const calls: string[] = []
     const ended = new Promise<void>((resolve) => {

@@ -19,7 +19,7 @@ const always = { percentage: 100 }
 afterEach(stopAll)
 
 describe.each(['old', 'new'] as const)('a handler of the %s shape', (shape) => {
-  test('without a fault is told everything', async () => {
+  test('without a fault gets every call', async () => {
     const { one } = await startFaulty({})
     expect(await recordHandlerCalls(one.dispatcher, shape)).toEqual([
       'start',
@@ -62,7 +62,7 @@ describe.each(['old', 'new'] as const)('a handler of the %s shape', (shape) => {
     expect(provider.counts.abort).toBe(1)
   })
 
-  test("abort after 'body' of an answer that has none: its end is what breaks", async () => {
+  test("abort after 'body' of an empty response: its end breaks", async () => {
     const { one } = await startFaulty({ abort: { ...always, after: 'body' } })
     const head = await recordHandlerCalls(one.dispatcher, shape, { method: 'HEAD' })
     expect(head).toEqual(['start', '200', 'ECONNRESET'])
@@ -95,7 +95,7 @@ describe.each(['old', 'new'] as const)('a handler of the %s shape', (shape) => {
     ])
   })
 
-  test('of an old hand-written Dispatcher behind the faults, too', async () => {
+  test('of a hand-written Dispatcher of the old kind behind the faults', async () => {
     const client = new (class extends Dispatcher {
       override dispatch(
         _options: Dispatcher.DispatchOptions,
@@ -153,7 +153,7 @@ describe('instances', () => {
     expect(provider.counts.kill).toBe(1)
   })
 
-  test('an instance that ends otherwise says why; close reaches the provider', async () => {
+  test('an instance that ends by itself keeps its reason; close reaches the provider', async () => {
     const { one, provider } = await startFaulty({ kill: always })
     await provider.close?.()
     expect((await one.exited).reason).toBe('stopped')

@@ -161,7 +161,7 @@ describe('HTTP/1.1 at both ends', () => {
     expect(most).toBeLessThan(bound)
   })
 
-  test('a line copies what is written: the writer may use its buffer again', async () => {
+  test('a connection copies written data: the writer may reuse its buffer', async () => {
     const provider = inProcess((_req, res) => {
       const buffer = Buffer.from('before')
       res.write(buffer, () => buffer.fill('!'))
@@ -216,7 +216,7 @@ describe('HTTP/1.1 at both ends', () => {
   })
 })
 
-test('a line that ends while a writer waits fails that write', async () => {
+test('if a connection ends while a writer waits, that write fails', async () => {
   const [near, far] = InProcessSocket.pair(new InProcessGate())
   const failed = once(near, 'error')
   near.write(Buffer.alloc(1_000_000))

@@ -34,7 +34,7 @@ describe('instances', () => {
     expect((await one.exited).reason).toBe('killed')
   })
 
-  test('a frozen one accepts and does nothing; thawed it goes on where it was', async () => {
+  test('a frozen instance accepts and does nothing; after thaw it goes on', async () => {
     const provider = inProcess(async (req, res) => {
       res.end(String((await req.toArray()).join('').length))
     })
@@ -55,7 +55,7 @@ describe('instances', () => {
     for (const answer of answers) expect(await (await answer).body.text()).toBe('300000')
   })
 
-  test('what a handler writes while frozen is held, and a kill still cuts', async () => {
+  test('the output of a handler is held back while frozen, and a kill still cuts it', async () => {
     const written = createLatch()
     const go = createLatch()
     const provider = inProcess(async (_req, res) => {
@@ -100,7 +100,7 @@ describe('instances', () => {
 describe('stop', () => {
   const grace = 60_000
 
-  test('an idle one ends at once', async () => {
+  test('an idle instance ends at once', async () => {
     const one = await start(inProcess(() => new Response()))
     await (await requestInstance(one)).body.dump()
     await one.stop(grace)
@@ -135,7 +135,7 @@ describe('stop', () => {
     expect(await one.exited).toEqual({ reason: 'stopped', detail: 'stopped, with 1 in flight' })
   })
 
-  test('a frozen one does not notice, idle or not, until it thaws or the grace is over', async () => {
+  test('a frozen instance does not learn of it, until it is thawed or the grace is over', async () => {
     const provider = inProcess(() => new Response())
     const one = await start(provider)
     await (await requestInstance(one)).body.dump()

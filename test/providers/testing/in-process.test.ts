@@ -55,7 +55,7 @@ describe('handlers', () => {
     expect((await requestInstance(one, '/', { method: 'HEAD' })).statusCode).toBe(204)
   })
 
-  test('what a handler throws is a 500 and goes to the output', async () => {
+  test('an error of a handler is a 500 and goes to the output', async () => {
     let output = ''
     const onOutput = (text: string): void => {
       output += text
@@ -72,7 +72,7 @@ describe('handlers', () => {
     await expect(cut).rejects.toMatchObject({ code: 'UND_ERR_SOCKET' })
   })
 
-  test('the style can be said, and a wrong one is told', async () => {
+  test('the style can be set, and a wrong one is reported', async () => {
     const one = await start(inProcess((...args: unknown[]) => new Response(String(args.length))))
     expect(await (await requestInstance(one)).body.text()).toBe('1')
     const node = inProcess((...args) => args[1].end('node'), { style: 'node' })
@@ -117,7 +117,7 @@ describe('start', () => {
     expect(slow.instances).toEqual([])
   })
 
-  test('what an in-process instance has no use for is refused', async () => {
+  test('a service with a command, an image or resources is refused', async () => {
     const provider = inProcess(() => new Response())
     expect(provider.capabilities.size).toBe(0)
     const asks: Partial<StartSpec>[] = [

@@ -112,9 +112,9 @@ describe('cores and memory', () => {
     ['one core where a task names none', { cores: 1 }, {}],
     ['its cores', { cores: 3 }, { cores: 2 }],
     ['its memory', { memory: 1_000 }, { memory: 600 }],
-  ])('a task takes %s', async (_, most, wanted) => {
+  ])('a task takes %s', async (_, limits, wanted) => {
     const { held, runs, go } = gate()
-    const { start, runner } = await startRunner({ numTasks: 4, ...most })
+    const { start, runner } = await startRunner({ numTasks: 4, ...limits })
     const tasks = [held, 'true'].map((args, n) => taskOf({ args, ...wanted }, n))
     const answer = collect(await start(tasks), tasks)
     await runs()
@@ -157,7 +157,7 @@ describe('cores and memory', () => {
   it.each([
     ['memory', { memory: 10_000 }, /^it used \d+ bytes of memory, but asked for 10000$/],
     ['cores', { cores: 0.001 }, /^it used [\d.]+ cores, but asked for 0\.001$/],
-  ])('are sampled, and more %s than was asked for is said', async (_, wanted, message) => {
+  ])('are sampled, and more %s than was asked for gives a message', async (_, wanted, message) => {
     const { at, go } = gate()
     const { start } = await startRunner({ numTasks: 1, monitor: true })
     const tasks = [taskOf({ args: `until test -e ${at}/go; do :; done`, ...wanted })]
@@ -174,8 +174,8 @@ describe('cores and memory', () => {
     const outcome = outcomes.get('t0')
     expect(outcome?.message).toMatch(message)
     const samples = (csv.get('t0') as string).trim().split('\n').slice(1)
-    const most = (column: number): number =>
+    const maxOf = (column: number): number =>
       Math.max(...samples.map((line) => Number(line.split(',')[column])))
-    expect([outcome?.coresMax, outcome?.memoryMax]).toEqual([most(1), most(2)])
+    expect([outcome?.coresMax, outcome?.memoryMax]).toEqual([maxOf(1), maxOf(2)])
   })
 })

@@ -19,13 +19,13 @@ async function launch(args: readonly string[] = [], env = {}) {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   onTestFinished(() => void child.kill('SIGKILL'))
-  let said = ''
+  let output = ''
   child.stderr.on('data', (chunk) => {
-    said += chunk
+    output += chunk
   })
-  await waitUntil(() => said.includes('\n') || child.exitCode !== null)
-  const url = `http://${/listens on (\S+),/.exec(said)?.[1]}`
-  return { child, url, said: () => said, ...clientOf(url) }
+  await waitUntil(() => output.includes('\n') || child.exitCode !== null)
+  const url = `http://${/listens on (\S+),/.exec(output)?.[1]}`
+  return { child, url, output: () => output, ...clientOf(url) }
 }
 
 async function exitOf(child: ChildProcess): Promise<number | NodeJS.Signals | null> {
@@ -83,20 +83,20 @@ test.each([
   ['3600', 'SIGUSR1'],
   ['-3600', 'SIGTERM'],
 ] as const)('a start that is delayed by %s s is given up at %s', async (delay, signal) => {
-  const { child, said } = await launch([`--delay-start=${delay}`])
-  const wait = Number(/^manyhost runner begins in (\S+) s\n$/.exec(said())?.[1])
+  const { child, output } = await launch([`--delay-start=${delay}`])
+  const wait = Number(/^manyhost runner begins in (\S+) s\n$/.exec(output())?.[1])
   // A negative one is the most that may be drawn.
   if (Number(delay) > 0) expect(wait).toBe(3_600)
-  else expect(wait > 0 && wait < 3_600, said()).toBe(true)
+  else expect(wait > 0 && wait < 3_600, output()).toBe(true)
   child.kill(signal)
   expect(await exitOf(child)).toBe(0)
-  expect(said()).not.toMatch(/listens/)
+  expect(output()).not.toMatch(/listens/)
 })
 
 test('a runner listens after its delay', async () => {
-  const { said, child } = await launch(['--delay-start', '0.2'])
-  expect(said()).toMatch(/begins in 0\.2 s/)
-  await waitUntil(() => /listens on/.test(said()))
+  const { output, child } = await launch(['--delay-start', '0.2'])
+  expect(output()).toMatch(/begins in 0\.2 s/)
+  await waitUntil(() => /listens on/.test(output()))
   child.kill('SIGUSR1')
   expect(await exitOf(child)).toBe(0)
 })
@@ -115,13 +115,13 @@ test.each([
   [['--cores', '0'], {}, /cores must be/],
   [['--ratelimit', '0'], {}, /rate must be/],
   [['--bundlesize', '0'], {}, /bundleSize must be/],
-  [['--delay-start', 'soon'], {}, /--delay-start is a number of seconds, got soon/],
+  [['--delay-start', 'soon'], {}, /--delay-start must be a number of seconds, got "soon"/],
   [[], { MANYHOST_RUNNER_TOKEN: 'short' }, /MANYHOST_RUNNER_TOKEN must have 16/],
   [['-t', '{= 1 + =}'], {}, /template/],
 ] as const)('wrong options end it with 2: %j', async (args, env, message) => {
-  const { child, said } = await launch(args, env)
+  const { child, output } = await launch(args, env)
   expect(await exitOf(child)).toBe(2)
-  expect(said()).toMatch(message)
+  expect(output()).toMatch(message)
 })
 
 test('as an instance of a service, beside others, through the queue of its cluster', async () => {

@@ -63,7 +63,7 @@ test('exit statuses: of the shell, of signals, of commands that are not there', 
   expect(stderr.get('t6')).toBeUndefined()
 })
 
-test('what is not there is told as a shell of its own tells it, whichever task it is', async () => {
+test('a program that does not exist has the message of a shell of its own, whichever task it is', async () => {
   const { run } = await startRunner({ numTasks: 1 })
   const commands = ['true', 'nosuchcommand a', './nosuchfile', 'echo x; nosuchcommand']
   const { stderr } = await run([...commands, ...commands])
@@ -144,7 +144,7 @@ test('a template, tags, {slot}, and TASK_*', async () => {
   expect(outcomes.get('one')?.command).toContain('echo "a b" 1 x')
 })
 
-test('{% %} runs on the runner, and its failure is status -2 with what it said', async () => {
+test('{% %} runs on the runner, and its failure is status -2 with its standard error', async () => {
   const { run } = await startRunner()
   const good = await run(['abc'], { template: 'echo {% echo @ | tr a-c x-z %}' })
   expect(good.stdout.get('t0')).toBe('xyz\n')
@@ -271,9 +271,14 @@ test('a line without need of a shell does as a shell would have it do', async ()
   })
   const theirs = lines.map((line, n) => {
     const env = { ...process.env, TASK_ID: `t${n}` }
-    const told = spawnSync('/bin/sh', ['-c', line], { cwd: '/', env, encoding: 'utf8', input: '' })
-    const status = told.status ?? 128 + constants.signals[told.signal as NodeJS.Signals]
-    return [line, status, told.stdout, plain(told.stderr)]
+    const direct = spawnSync('/bin/sh', ['-c', line], {
+      cwd: '/',
+      env,
+      encoding: 'utf8',
+      input: '',
+    })
+    const status = direct.status ?? 128 + constants.signals[direct.signal as NodeJS.Signals]
+    return [line, status, direct.stdout, plain(direct.stderr)]
   })
   expect(ours).toEqual(theirs)
 })
@@ -291,13 +296,13 @@ test.each([
   const { start, cancel, runner } = await startRunner({ numTasks: 1, signalWait: 3_000 })
   const program = `process.on('SIGINT', () => {}); process.on('SIG${signal}', () => setTimeout(() => { console.log('saved'); process.exit(3) }, 300)); setInterval(() => {}, 1000); console.log('up')`
   const tasks = [taskOf({ id: 'one', args: `node -e "${program}"${more}` })]
-  let said = ''
+  let output = ''
   for await (const message of await start(tasks, { bundleWait: 1 })) {
     if (message.is !== 'stdout') continue
-    said += message.data.toString()
-    if (said === 'up\n') expect(await cancel('one')).toBe(200)
+    output += message.data.toString()
+    if (output === 'up\n') expect(await cancel('one')).toBe(200)
   }
-  expect(said).toBe('up\nsaved\n')
+  expect(output).toBe('up\nsaved\n')
   expect(runner.running).toBe(0)
 })
 
@@ -334,24 +339,24 @@ test('a task that prints without end waits for who reads it, in little memory', 
   await waitUntil(() => runner.running === 1)
   const held = await createMemoryMeter()
   const before = held()
-  let most = 0
+  let maxHeld = 0
   // As long as nobody reads, it stands still when what is between is full.
   for (let [last, turns] = [0, 0]; turns < 20; turns++) {
     await sleep(10)
     const now = held() - before
     if (Math.abs(now - last) > 1_000_000) turns = 0
     last = now
-    most = Math.max(most, now)
+    maxHeld = Math.max(maxHeld, now)
   }
   let [read, next] = [0, 0]
   for await (const message of answer) {
     if (message.is === 'stdout') read += message.data.length
     if (read < next) continue
     next += size / 20
-    most = Math.max(most, held() - before)
+    maxHeld = Math.max(maxHeld, held() - before)
   }
   expect(read).toBe(size)
-  expect(most).toBeLessThan(size / 20)
+  expect(maxHeld).toBeLessThan(size / 20)
 })
 
 test('a drain hands back what waits, and ends when what runs has ended', async () => {
@@ -469,7 +474,7 @@ test('without the token nothing runs', async () => {
   expect(clientOf(url)).toBeDefined()
 })
 
-test('a task that is cut off while its reader is slow frees its place at once', async () => {
+test('a task that is cut off while its reader is slow frees its slot at once', async () => {
   const { start, run, runner } = await startRunner({ numTasks: 1, signalWait: 60_000 })
   const gone = new AbortController()
   const answer = await start([taskOf({ id: 'floods', args: 'yes' })], {}, gone.signal)

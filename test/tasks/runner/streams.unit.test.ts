@@ -17,11 +17,11 @@ import { parseSimpleCommand } from '../../../src/tasks/runner/simple-command.ts'
 
 const MARK = '\x01abc\x01abd'
 
-/** In pieces at these places. */
-function cut(bytes: Buffer, places: readonly number[]): Buffer[] {
+/** In pieces, cut at these indexes. */
+function cut(bytes: Buffer, indexes: readonly number[]): Buffer[] {
   const at = [
     0,
-    ...places.map((one) => one % (bytes.length + 1)).sort((a, b) => a - b),
+    ...indexes.map((one) => one % (bytes.length + 1)).sort((a, b) => a - b),
     bytes.length,
   ]
   return at
@@ -34,13 +34,13 @@ describe('the mark', () => {
   it('is found wherever the bytes are cut, and all before it is passed on', () => {
     const piece = fc.constantFrom('\x01', 'abc', '\x01abc', 'abd', '\x01abc\x01ab', '\n', ' ', 'x')
     fc.assert(
-      fc.property(fc.array(piece), fc.array(fc.nat(), { maxLength: 8 }), (pieces, places) => {
+      fc.property(fc.array(piece), fc.array(fc.nat(), { maxLength: 8 }), (pieces, indexes) => {
         const text = pieces.join('')
         fc.pre(!text.includes(MARK))
         const splitter = new MarkSplitter(MARK)
         const end: string[] = []
         let passed = ''
-        for (const chunk of cut(Buffer.from(`${text}${MARK} 137\n`, 'latin1'), places)) {
+        for (const chunk of cut(Buffer.from(`${text}${MARK} 137\n`, 'latin1'), indexes)) {
           const found = splitter.feed(chunk)
           passed += found.data?.toString('latin1') ?? ''
           if (found.markText !== undefined) end.push(found.markText)
@@ -84,9 +84,9 @@ describe('frames', () => {
 
   it('are read wherever they are cut', () => {
     fc.assert(
-      fc.property(fc.array(fc.nat(), { maxLength: 12 }), (places) => {
+      fc.property(fc.array(fc.nat(), { maxLength: 12 }), (indexes) => {
         const frames = new RunnerFrameDecoder()
-        const read: RunnerMessage[] = cut(bytes, places).flatMap((chunk) => frames.feed(chunk))
+        const read: RunnerMessage[] = cut(bytes, indexes).flatMap((chunk) => frames.feed(chunk))
         expect(read.map(({ is }) => is)).toEqual([
           'hello',
           'stdout',

@@ -1,4 +1,4 @@
-/** Who has nothing to do, beside others that are full and whose tasks come first. */
+/** Claims for an executor that is idle, beside others that are full and whose tasks come first. */
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { processes } from '../../../providers/process/index.ts'
 import { now } from '../../../src/core/time.ts'
@@ -20,7 +20,7 @@ const taskOf = (url: string) => ({
   request: { method: 'GET', url, headers: {}, body: null },
 })
 
-it('a task whose turn has come goes to who is idle, though all others are full and no poll comes', async () => {
+it('a task whose turn has come goes to the executor that is idle, though all others are full and no poll comes', async () => {
   const clock = useFalseClock()
   const { provider, seen } = createHoldingProvider()
   const session = new Session({ provider })
@@ -34,7 +34,7 @@ it('a task whose turn has come goes to who is idle, though all others are full a
   const run = serveForever({ session, store, poll: NEVER, evictAfter: NEVER })
   onTestFinished(() => run.stop())
   await run.ready
-  // The first two are taken by who has room for them. Then each look for the idle one brings two more of the others.
+  // The first two are taken by the service that has capacity. Then each claim for the idle one brings two more of the others.
   const before = Array.from({ length: 2 + 2 * 8 }, (_, n) => taskOf(`http://full/${n}`))
   await store.add([...before, taskOf('http://idle/mine')])
   const claimed = async () => (await store.counts()).scheduled
@@ -57,7 +57,7 @@ describe('tasks of two kinds in one store', () => {
   /** More than a server ever holds. */
   const MANY = 2_000
 
-  /** A service that answers nothing but `/now...`, and one runner of one place. */
+  /** A service that answers nothing but `/now...`, and one runner that runs one task at a time. */
   async function served(tasks: readonly NewTask[]) {
     const { provider, seen } = createHoldingProvider()
     const session = new Session({ provider })

@@ -12,9 +12,9 @@ function failed(given: NewTask): Task {
   const { cores = null, memory = null, timeout = null, group = 0, tag = {} } = given
   const { template = null, command = null, cwd = process.cwd(), shell = null, env = null } = given
   const limits = { group, cores, memory, timeout, tag, request: given.request ?? null }
-  const way = { template, command, cwd, shell, env, batch: 'b' }
-  const told = { id: 'x', submitId: 's', submitTime: 1, submitHost: 'h', attempt: 1, fence: 1 }
-  return { ...UNCLAIMED_FIELDS, ...told, ...limits, args: given.args, ...way }
+  const context = { template, command, cwd, shell, env, batch: 'b' }
+  const stored = { id: 'x', submitId: 's', submitTime: 1, submitHost: 'h', attempt: 1, fence: 1 }
+  return { ...UNCLAIMED_FIELDS, ...stored, ...limits, args: given.args, ...context }
 }
 
 /** What the file and the one beside it are read as. */
@@ -24,11 +24,11 @@ async function written(
     kind,
     template = '{}',
     cwd = process.cwd(),
-    ...way
+    ...context
   }: Partial<FailureLineOptions> & { kind: LineKind },
 ) {
   const path = join(createFolder(), 'failed.txt')
-  const problem = await appendFailures(path, given.map(failed), { kind, template, cwd, ...way })
+  const problem = await appendFailures(path, given.map(failed), { kind, template, cwd, ...context })
   const text = existsSync(path) ? readFileSync(path, 'utf8') : ''
   const beside = existsSync(`${path}.json`) ? readFileSync(`${path}.json`, 'utf8') : ''
   const read = async (lines: string, as: LineKind): Promise<NewTask[]> => {
@@ -158,8 +158,8 @@ describe('the file of failures', () => {
     { shell: '/bin/bash' },
     { env: { X: '1' } },
     { cwd: '/data', shell: '/bin/bash', env: { X: '1' } },
-  ])('keeps where and how a task ran, in JSON lines: %j', async (way) => {
-    const task = { args: 'a', ...way }
+  ])('keeps where and how a task ran, in JSON lines: %j', async (context) => {
+    const task = { args: 'a', ...context }
     expect((await written([task], { kind: 'json' })).tasks).toEqual([task])
     const { text, others } = await written([task], { kind: 'command' })
     expect({ text, others }).toEqual({ text: '', others: [task] })
@@ -168,9 +168,9 @@ describe('the file of failures', () => {
   it.each(['command', 'json'] as const)(
     'of %s lines says nothing of a folder, shell and environment that the run gives',
     async (kind) => {
-      const way = { cwd: '/data', shell: '/bin/bash', env: { X: '1' } }
-      const given = [{ args: 'a', ...way }]
-      const { tasks, problem } = await written(given, { kind, ...way })
+      const context = { cwd: '/data', shell: '/bin/bash', env: { X: '1' } }
+      const given = [{ args: 'a', ...context }]
+      const { tasks, problem } = await written(given, { kind, ...context })
       expect(tasks).toEqual([{ args: 'a' }])
       expect(problem).toBeUndefined()
     },

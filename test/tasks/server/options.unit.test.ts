@@ -105,7 +105,7 @@ describe('options', () => {
     expect(() => parseSubmitOptions(options as object)).toThrow(message)
   })
 
-  it('of an address: any port, with a token, and TLS beyond this machine, unless told', () => {
+  it('of an address: any port, with a token, and TLS beyond this machine unless insecure', () => {
     expect(parseServeOptions({ listen: {} }).listen).toEqual({
       port: 0,
       anyone: false,

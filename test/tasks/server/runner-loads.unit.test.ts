@@ -6,7 +6,7 @@ import { createServerId, isServerProcessDead } from '../../../src/tasks/server/t
 const runner = (id: string) => ({ id, inFlight: 0 })
 const all = () => true
 
-describe('books', () => {
+describe('the loads of runners', () => {
   it('send nothing ahead of tasks that take long, or of which nothing is known', () => {
     expect(computePrefetch(8, null)).toBe(0)
     expect(computePrefetch(8, 60_000)).toBe(0)
@@ -15,39 +15,39 @@ describe('books', () => {
     expect(computePrefetch(64, 0)).toBe(500)
   })
 
-  it('give each runner its places, and the next bundle to who has most of them free', () => {
-    const books = new RunnerLoads(4)
+  it('give each runner its number of tasks, and the next bundle to the runner with most capacity', () => {
+    const loads = new RunnerLoads(4)
     const runners = [runner('a'), runner('b')]
-    expect(books.findBestRunner(runners, all)).toBe(0)
-    books.addQueuedBundle(4)
-    books.assignQueuedBundle('a')
-    expect(books.availableCapacity('a')).toBe(0)
-    expect(books.findBestRunner(runners, all)).toBe(1)
-    books.confirmBundle('a', 4, 8)
-    expect(books.availableCapacity('a')).toBe(4)
-    books.removeEndedTasks('a', 3)
-    expect(books.availableCapacity('a')).toBe(7)
-    expect(books.findBestRunner(runners, ({ id }) => id !== 'a')).toBe(1)
+    expect(loads.findBestRunner(runners, all)).toBe(0)
+    loads.addQueuedBundle(4)
+    loads.assignQueuedBundle('a')
+    expect(loads.availableCapacity('a')).toBe(0)
+    expect(loads.findBestRunner(runners, all)).toBe(1)
+    loads.confirmBundle('a', 4, 8)
+    expect(loads.availableCapacity('a')).toBe(4)
+    loads.removeEndedTasks('a', 3)
+    expect(loads.availableCapacity('a')).toBe(7)
+    expect(loads.findBestRunner(runners, ({ id }) => id !== 'a')).toBe(1)
   })
 
   it('count a bundle out that came to nobody', () => {
-    const books = new RunnerLoads(2)
-    books.addQueuedBundle(2)
-    expect(books.queuedBundleCount).toBe(1)
-    books.removeQueuedBundle(2)
-    expect(books.queuedBundleCount).toBe(0)
-    books.addQueuedBundle(2)
-    books.assignQueuedBundle('a')
-    books.removeAssignedBundle('a', 2)
-    expect(books.availableCapacity('a')).toBe(2)
+    const loads = new RunnerLoads(2)
+    loads.addQueuedBundle(2)
+    expect(loads.queuedBundleCount).toBe(1)
+    loads.removeQueuedBundle(2)
+    expect(loads.queuedBundleCount).toBe(0)
+    loads.addQueuedBundle(2)
+    loads.assignQueuedBundle('a')
+    loads.removeAssignedBundle('a', 2)
+    expect(loads.availableCapacity('a')).toBe(2)
   })
 
   it('take the time that tasks lately took', () => {
-    const books = new RunnerLoads(2)
-    books.recordDuration(100)
-    expect(books.meanDurationMs).toBe(100)
-    for (let i = 0; i < 200; i++) books.recordDuration(2)
-    expect(books.meanDurationMs).toBeCloseTo(2, 1)
+    const loads = new RunnerLoads(2)
+    loads.recordDuration(100)
+    expect(loads.meanDurationMs).toBe(100)
+    for (let i = 0; i < 200; i++) loads.recordDuration(2)
+    expect(loads.meanDurationMs).toBeCloseTo(2, 1)
   })
 })
 

@@ -64,7 +64,7 @@ describe('a file', () => {
     expect(await store.count({ where: ["args == 'true 2'"], group: 2 })).toBe(2)
   })
 
-  it('that is not there is said by who was to read it (it ended the program)', async () => {
+  it('that does not exist rejects the submission (it ended the program)', async () => {
     const store = await openStore(':memory:')
     onTestFinished(() => store.close())
     expect((await rejectionOf(submitFile('/no/such', { store }))).code).toBe('ENOENT')
@@ -87,7 +87,7 @@ describe('what is left in a store', () => {
 })
 
 describe('a submission to a server', () => {
-  /** Answers each request as it is told to; what came is in `seen`. */
+  /** Answers each request by the next of `answers`; the requests are in `seen`. */
   async function answering(...answers: (number | 'cut')[]) {
     const seen: { key: unknown; lines: number }[] = []
     const server = createServer(async (request, response) => {
@@ -142,7 +142,7 @@ describe('the template of a submission', () => {
 
   it.each([
     ['echo {% hostname %}', /line 1: .*where the task runs: give the template to the cluster/],
-    ['echo {slot}', /line 1: .*there is no place yet/],
+    ['echo {slot}', /line 1: .*has no slot before it runs/],
   ])('needs nothing of who runs the task: %s', async (template, message) => {
     const store = await openStore(':memory:')
     onTestFinished(() => store.close())

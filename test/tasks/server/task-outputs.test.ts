@@ -17,7 +17,7 @@ describe('the output of tasks', () => {
     const options = home()
     const input = 'printf a\nprintf b\necho c\nprintf d >&2\nprintf e >&2\n'
     const { stdout, stderr } = await runManyhost(BATCH, { ...options, input })
-    // What has no end is told when its task is over.
+    // A line without an end is given when its task is over.
     const lines = (text: string) => text.split('\n').filter(Boolean).toSorted()
     expect(lines(stdout)).toEqual(['a', 'b', 'c'])
     expect(lines(stderr)).toEqual(['d', 'e', expect.stringMatching(/^manyhost: 5 succeeded/)])

@@ -101,7 +101,7 @@ describe('a cluster', () => {
     expect(readFileSync(path, 'utf8').split('\n').toSorted()).toEqual(['', 'exit 1', 'exit 2'])
   })
 
-  it('goes on after lines that are no tasks, where it is told to', async () => {
+  it('goes on after lines that are no tasks, with onBad', async () => {
     const bad: string[] = []
     const { counts } = await collect(['true', 'a\0b', 'true # MANYHOST: cores:x', 'true'], {
       onBad: ({ message }) => bad.push(message),
@@ -129,15 +129,15 @@ describe('a cluster', () => {
       for (; read < 1_000_000; read++) yield 'true'
     }
     const run = runCluster(source(), { inMemory: true, numTasks: 2, backlog: 10 })
-    let most = 0
+    let maxAhead = 0
     let done = 0
     for await (const _ of run) {
-      most = Math.max(most, read - done++)
+      maxAhead = Math.max(maxAhead, read - done++)
       if (done === 1_500) run.drain()
     }
     expect(done).toBeGreaterThanOrEqual(1_500)
     // 10 are read ahead, 10 wait in the store; the others are with the runner, on their way back, or not looked at yet.
-    expect(most).toBeLessThan(4_000)
+    expect(maxAhead).toBeLessThan(4_000)
     expect(read).toBeLessThan(10_000)
   })
 
@@ -158,7 +158,7 @@ describe('a cluster', () => {
     expect(await run).toMatchObject({ succeeded: 5_200, failed: 0 })
   })
 
-  it('has room by cores: what does not fit waits, what never fits says so', async () => {
+  it('runs tasks by cores: a task that does not fit waits, one that never fits fails with a message', async () => {
     const { results } = await collect(
       ['true # MANYHOST: cores:2', 'true', 'true # MANYHOST: cores:3'],
       { cores: 2 },
@@ -166,7 +166,7 @@ describe('a cluster', () => {
     expect(byArgs(results)).toEqual({ true: expect.any(Number) })
     expect(results.map(({ exitStatus }) => exitStatus).toSorted()).toEqual([-3, 0, 0])
     expect(results.find(({ exitStatus }) => exitStatus === -3)?.message).toMatch(
-      /3 cores, there are 2/,
+      /3 cores, the runner has 2/,
     )
   })
 
@@ -273,7 +273,7 @@ describe('requests as tasks', () => {
     expect(written).toEqual(['POST http://calc/in {"a":1}: answer to GET /there?a=1'])
   })
 
-  it('that are none, as somebody wrote them into the store, are told of, and the rest goes on', async () => {
+  it('that are no URLs, as another program wrote them into the store, fail with a message, and the others go on', async () => {
     const { session } = calc(() => 200)
     const store = await openStore(':memory:')
     onTestFinished(() => store.close())
@@ -301,7 +301,7 @@ describe('requests as tasks', () => {
     const { timing } = await client.get('http://calc/live')
     expect(timing?.attempts).toHaveLength(1)
     const passed = seen.findIndex(({ path }) => path === '/live') - before
-    // Only those that had a place already, of 8, were before it.
+    // Only those that had a slot already, of 8, were before it.
     expect(passed).toBeLessThanOrEqual(8)
     expect(await run).toMatchObject({ succeeded: 400 })
   })

@@ -150,7 +150,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       [{ headers: { 'transfer-encoding': 'chunked' } }, /about one connection/],
       [{ headers: { 'content-length': 'abc' } }, /Content-Length must be digits/],
       [{ headers: null }, /must have method, url, headers and body/],
-      [{ body: 7 }, /body of a request is text, or null/],
+      [{ body: 7 }, /body of a request must be a text or null/],
     ])('refuses a request that none can be made of: %j', async (wrong, message) => {
       const { store } = await place()
       const request = { method: 'GET', url: 'http://x/', headers: {}, body: null, ...wrong }
@@ -504,7 +504,7 @@ export function storeSuite(name: string, fresh: () => Promise<Place>): void {
       const wrong: [object, RegExp][] = [
         [{ args: 'a\0b' }, /tasks\[1\]: args has a NUL/],
         [{ args: 'a\ud800' }, /well-formed/],
-        [{ args: 5 }, /must be text/],
+        [{ args: 5 }, /must be a text/],
         [{ args: 'x', cores: -1 }, /cores/],
         [{ args: 'x', group: 2 ** 40 }, /group/],
         [{ args: 'x', tag: { 'no blanks': 1 } }, /tag/],
