@@ -67,8 +67,11 @@ describe('manyhost config', PATIENT, () => {
     const { paths, run } = place('tasks: { store: "postgres://me:s3cret@db/jobs" }\n')
     expect((await run(['config', 'get', 'tasks.store'])).stdout).not.toContain('s3cret')
     expect((await run(['config', 'get', 'tasks.store', '-x'])).stdout).toContain('s3cret')
-    const told = await run(['config', 'set', 'tasks.store', 'postgres://me:other@db/jobs'])
-    expect(told).toMatchObject({ code: 2, stderr: expect.stringMatching(/can be read by every/) })
+    const refused = await run(['config', 'set', 'tasks.store', 'postgres://me:other@db/jobs'])
+    expect(refused).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/every user of this machine can read/),
+    })
     // biome-ignore lint/suspicious/noTemplateCurlyInString: that is how it is written
     const url = 'postgres://me:${MY_PASSWORD}@db/jobs'
     expect((await run(['config', 'set', 'tasks.store', url])).code).toBe(3)
@@ -86,7 +89,7 @@ describe('manyhost config', PATIENT, () => {
       [['set', 'clutser.maxRetries', '1'], 2, /no section.*did you mean 'cluster'/],
       [['set', 'cluster', '1'], 2, /no key of cluster/],
       [['set', 'cluster.maxRetries', 'x'], 2, /expected a whole number from 0 up/],
-      [['set', 'cluster.maxRetries', '1', '2'], 2, /has one value, got 2/],
+      [['set', 'cluster.maxRetries', '1', '2'], 2, /takes one value, got 2/],
       [['set', 'cluster.maxRetries', '1', '--local', '--user'], 2, /give one of --system/],
       [['set', 'server.maxRetries', '1'], 3, /server\.maxRetries cannot be set there/],
       [['get', 'nothing.of.it'], 2, /no section is called 'nothing'/],
@@ -113,7 +116,9 @@ describe('manyhost config', PATIENT, () => {
     ): Promise<ProgramResult> =>
       run(['config', 'edit'], { VISUAL: '', EDITOR: editor, TYPED: typed })
     expect((await edit('list: { format: json }\n')).code).toBe(0)
-    expect(readFileSync(paths.user, 'utf8')).toMatch(/^#\s+maxRetries: <number>\s+# more attempts/m)
+    expect(readFileSync(paths.user, 'utf8')).toMatch(
+      /^#\s+maxRetries: <number>\s+# further attempts/m,
+    )
     expect((await run(['config', 'get'])).stdout).toBe('list:\n  format: json\n')
     const wrong = await edit('nothing: 1\n')
     expect(wrong).toMatchObject({ code: 3, stderr: expect.stringMatching(/no key 'nothing'/) })

@@ -37,7 +37,7 @@ describe('manyhost check', () => {
       'b.yaml': fleetYaml() + providers,
     })
     const a = await runManyhost(['check', 'a.yaml'], { cwd })
-    expect(a.stderr).toContain("credentials and the origin '*' exclude each other")
+    expect(a.stderr).toContain('credentials need a list of origins')
     const b = await runManyhost(['check', 'b.yaml'], { cwd })
     expect(b.stderr).toContain('ports must be')
     expect([a.code, b.code]).toEqual([3, 3])
