@@ -79,8 +79,8 @@ describe('what others have left', () => {
     expect(describeLeftovers(left, '/a')).toEqual([
       '12 tasks of an earlier batch in /b wait: --restart runs them, in that folder',
       '1 task of an earlier batch in /a waits: --restart runs it',
-      '2 submitted tasks wait: manyhost tasks server runs all of them, cluster --restart those of its folder',
-      '6 more wait in other folders',
+      '2 submitted tasks wait: manyhost tasks server runs all of them, manyhost tasks cluster --restart those of this folder',
+      '6 more tasks wait in other folders',
     ])
     expect(describeLeftovers([], '/a')).toEqual([])
     const alive = { cwd: '/a', isSubmitted: false, isAlive: true, tasks: 1 }
@@ -114,7 +114,7 @@ describe('the next command', () => {
       /s3cret/,
     )
     expect(describeNextSteps({ ...all, remaining: waiting, flags: { db: false } })).toEqual([
-      '2 tasks were not run, and are kept nowhere (--no-db)',
+      '2 tasks were not run, and are lost (--no-db)',
     ])
   })
 
