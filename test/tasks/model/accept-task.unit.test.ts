@@ -85,7 +85,7 @@ describe('what others have left', () => {
     expect(describeLeftovers([], '/a')).toEqual([])
     const alive = { cwd: '/a', isSubmitted: false, isAlive: true, tasks: 1 }
     expect(describeLeftovers([alive], '/a')).toEqual([
-      '1 task of this folder belongs to a run that is at work, or was a moment ago (--evict-after): when that is gone, --restart runs it',
+      '1 task of this folder belongs to a run that is active, or was a moment ago (--evict-after): when that run has ended, --restart runs it',
     ])
   })
 })
