@@ -75,7 +75,6 @@ export async function* mapItems<Item, Value>(
   concurrency: number,
 ): AsyncGenerator<Mapped<Item, Value>, void, undefined> {
   const { order = 'input', signal } = options
-  const items = iteratorOf(source)
   const controller = new AbortController()
   // Each of the `concurrency` requests that are under way has a listener.
   setMaxListeners(0, controller.signal)
@@ -85,53 +84,24 @@ export async function* mapItems<Item, Value>(
     controller.abort(signal?.reason)
     wake()
   }
-  if (signal?.aborted) onAbort()
-  else signal?.addEventListener('abort', onAbort, { once: true })
   /** Outcomes that were not taken yet, by index, in the order in which they came. */
   const finished = new Map<number, Mapped<Item, Value>>()
   let count = 0
   let taken = 0
-  let isRead = false
-  let isAsked = false
-  let isOver = false
-  let failure: Error | undefined
-  const end = (error?: unknown): void => {
-    isRead = true
-    if (error !== undefined) failure = asError(error)
-  }
-  const begin = ({ done, value: item }: IteratorResult<Item, unknown>): void => {
-    if (done || isOver) return end()
-    void sendItem(client, url, item, count++, options, controller.signal).then((outcome) => {
-      finished.set(outcome.index, outcome)
-      wake()
-    })
-  }
-  /** Asks the source for one item. It does not wait: an outcome that is there must not wait for a slow source. */
-  const pull = (): void => {
-    try {
-      const next = items.next()
-      if (!('then' in next)) return begin(next)
-      isAsked = true
-      const answered = (act: () => void): void => {
-        isAsked = false
-        try {
-          act()
-        } catch (error) {
-          end(error)
-        }
+  const reader = new SourceReader(iteratorOf(source), {
+    onItem: (item) => {
+      void sendItem(client, url, item, count++, options, controller.signal).then((outcome) => {
+        finished.set(outcome.index, outcome)
         wake()
-      }
-      next.then(
-        (result) => answered(() => begin(result)),
-        (error) => answered(() => end(error ?? new Error(String(error)))),
-      )
-    } catch (error) {
-      end(error ?? new Error(String(error)))
-    }
-  }
+      })
+    },
+    onAnswer: () => wake(),
+  })
+  if (signal?.aborted) onAbort()
+  else signal?.addEventListener('abort', onAbort, { once: true })
   try {
     for (;;) {
-      while (!isRead && !isAsked && count - taken < concurrency && !signal?.aborted) pull()
+      while (reader.isReady && count - taken < concurrency && !signal?.aborted) reader.pull()
       if (signal?.aborted) {
         throw new ManyhostError('MANYHOST_ABORTED', 'map: the signal was aborted', {
           cause: signal.reason,
@@ -143,21 +113,94 @@ export async function* mapItems<Item, Value>(
         finished.delete(known.index)
         taken++
         yield known
-      } else if (isRead && count === taken) break
+      } else if (reader.hasEnded && count === taken) break
       else {
         await new Promise<void>((resolve) => {
           wake = resolve
         })
       }
     }
-    if (failure) throw failure
+    if (reader.failure) throw reader.failure
   } finally {
-    isOver = true
     signal?.removeEventListener('abort', onAbort)
     controller.abort(new Error('the map has ended'))
+    await reader.close()
+  }
+}
+
+interface SourceReaderEvents<Item> {
+  onItem(item: Item): void
+  /** An asynchronous source has given an item, or has ended. */
+  onAnswer(): void
+}
+
+/** Asks a source for one item at a time. It never waits: outcomes that are there must not wait for a slow source. */
+class SourceReader<Item> {
+  /** Why the source failed, if it did. */
+  failure: Error | undefined
+  readonly #items: AsyncIterator<Item> | Iterator<Item>
+  readonly #events: SourceReaderEvents<Item>
+  #hasEnded = false
+  /** The source was asked for an item that it has not given yet. */
+  #isAsked = false
+  #isClosed = false
+
+  constructor(items: AsyncIterator<Item> | Iterator<Item>, events: SourceReaderEvents<Item>) {
+    this.#items = items
+    this.#events = events
+  }
+
+  /** Whether the source has no further item. */
+  get hasEnded(): boolean {
+    return this.#hasEnded
+  }
+
+  /** Whether the source can be asked for an item now. */
+  get isReady(): boolean {
+    return !this.#hasEnded && !this.#isAsked
+  }
+
+  pull(): void {
+    try {
+      const next = this.#items.next()
+      if (!('then' in next)) return this.#take(next)
+      this.#isAsked = true
+      next.then(
+        (result) => this.#onAnswer(() => this.#take(result)),
+        (error) => this.#onAnswer(() => this.#fail(error)),
+      )
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #onAnswer(act: () => void): void {
+    this.#isAsked = false
+    try {
+      act()
+    } catch (error) {
+      this.#fail(error)
+    }
+    this.#events.onAnswer()
+  }
+
+  #take({ done, value: item }: IteratorResult<Item, unknown>): void {
+    if (done || this.#isClosed) this.#hasEnded = true
+    else this.#events.onItem(item)
+  }
+
+  #fail(error: unknown): void {
+    this.#hasEnded = true
+    this.failure = asError(error ?? new Error(String(error)))
+  }
+
+  /** Tells the source that no further item is wanted. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    if (this.#hasEnded) return
     // A source that does not give the next item may never end either, so nothing waits for it.
-    if (!isRead && isAsked) catchRejection(items.return?.(), () => undefined)
-    else if (!isRead) await items.return?.()
+    if (this.#isAsked) catchRejection(this.#items.return?.(), () => undefined)
+    else await this.#items.return?.()
   }
 }
 
