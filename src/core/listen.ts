@@ -19,14 +19,24 @@ const LISTEN_ERRORS: Readonly<Record<string, string>> = {
  */
 export function listenOn(server: Server, address: ListenAddress, what: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const onError = (cause: NodeJS.ErrnoException): void =>
-      reject(createListenError(address, what, cause))
-    server.once('error', onError)
-    server.listen(address, () => {
+    let current = address
+    const onError = (cause: NodeJS.ErrnoException): void => {
+      if (cause.code === 'EAFNOSUPPORT' && 'host' in current && current.host === '::') {
+        // A machine without IPv6: all its addresses are those of IPv4.
+        current = { ...current, host: '0.0.0.0' }
+        server.listen(current)
+        return
+      }
       server.off('error', onError)
-      makeSocketPrivate(address)
+      reject(createListenError(address, what, cause))
+    }
+    server.on('error', onError)
+    server.once('listening', () => {
+      server.off('error', onError)
+      makeSocketPrivate(current)
       resolve()
     })
+    server.listen(current)
   })
 }
 

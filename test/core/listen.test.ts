@@ -1,6 +1,6 @@
 /** Listening on an address: what an error says, and who may connect to a unix socket. */
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -34,4 +34,20 @@ test('a unix socket is for our own user alone', async () => {
   const missing = join(folder, 'none', 'socket')
   const { message } = await rejectionOf(listenOn(openServer(), { path: missing }, 'x'))
   expect(message).toMatch(/^x: cannot listen on unix:.*none/)
+})
+
+test('all addresses of a machine without IPv6 are those of IPv4', async () => {
+  /** As the system answers where IPv6 is switched off. */
+  class ServerWithoutIpv6 extends Server {
+    override listen(...args: unknown[]): this {
+      if ((args[0] as { host?: string }).host !== '::') return super.listen(...(args as [object]))
+      const error = Object.assign(new Error('no IPv6'), { code: 'EAFNOSUPPORT' })
+      process.nextTick(() => this.emit('error', error))
+      return this
+    }
+  }
+  const server = new ServerWithoutIpv6()
+  onTestFinished(() => void server.close())
+  await listenOn(server, { host: '::', port: 0 }, 'x')
+  expect(server.address()).toMatchObject({ address: '0.0.0.0' })
 })
