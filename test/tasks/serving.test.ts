@@ -183,7 +183,7 @@ describe('manyhost tasks cluster', PATIENT, () => {
     const ends = [
       [['nowhere.txt'], /there is no file nowhere\.txt/],
       [['-t', '{= 1 + =}'], /template/],
-      [['-A', 'elastic'], /--autoscaling is fixed or dynamic, got elastic/],
+      [['-A', 'elastic'], /--autoscaling: expected fixed or dynamic, got elastic/],
       [['-N', '-3'], /expected a whole number/],
       [['--restart', 'x.txt'], /give no file/],
     ] as const
