@@ -167,7 +167,7 @@ describe('bad input is refused at once', () => {
     'a text for a form': [{ form: 'a=b' }, /form must be .*, got "a=b"/],
     'an unknown redirect': [{ redirect: 'no' }, /redirect must be 'follow', /],
     'half a redirect': [{ maxRedirects: 0.5 }, /maxRedirects must be a whole number from 0/],
-    'two bodies': [{ json: 1, body: '1' }, /one of json, form and body/],
+    'two bodies': [{ json: 1, body: '1' }, /json, form and body exclude each other/],
     'a body that is none': [{ body: 3 }, /body: a string, bytes, .* got 3/],
     'a header name': [{ headers: { 'a b': '1' } }, /headers: a name has .*"a b"/],
     'a header value': [{ headers: { a: '1\r\nb: 2' } }, /headers: the value of a has .*"1\\r\\nb/],
