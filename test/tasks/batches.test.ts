@@ -189,7 +189,7 @@ describe('what was submitted', () => {
     const [here, there] = folders as [string, string]
     const server = startProgram(['tasks', 'server', '-p', '0'], { cwd: there, env: at })
     onTestFinished(() => void server.process.kill('SIGKILL'))
-    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/submitted at (\S+)/, 'stderr')
     const options = { cwd: here, env: at }
     const by = ['--server', url]
     expect((await runManyhost(['run', ...by, '--', 'pwd'], options)).stdout).toBe(`${here}\n`)

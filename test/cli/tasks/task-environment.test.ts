@@ -59,7 +59,7 @@ describe('--fleet', PATIENT, () => {
     })
     expect(one).toMatchObject({ code: 0, stdout: '3' })
     const server = startProgram(['tasks', 'server', '-p', '0', '--fleet', fleet], { env })
-    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/submitted at (\S+)/, 'stderr')
     const far = ['run', '--server', url, '--request', '--', 'GET', 'http://calc/add/2/2']
     expect(await runManyhost(far, { env })).toMatchObject({ code: 0, stdout: '4' })
     const submit = ['tasks', 'submit', '--server', url, '--requests', '--']
@@ -86,7 +86,7 @@ describe('--fleet', PATIENT, () => {
       /the feed listens at tcp:\/\/127\.0\.0\.1:(\d+)/,
       'stderr',
     )
-    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/submitted at (\S+)/, 'stderr')
     await using client = new FeedClient({
       host: '127.0.0.1',
       port: Number(port),
@@ -201,7 +201,7 @@ describe('a server behind TLS', PATIENT, () => {
       ['tasks', 'server', '-p', '0', '-H', '0.0.0.0', '--tls-cert', cert, '--tls-key', key],
       { env },
     )
-    const [, port] = await server.waitForOutput(/taken at https:\/\/0\.0\.0\.0:(\d+)/, 'stderr')
+    const [, port] = await server.waitForOutput(/submitted at https:\/\/0\.0\.0\.0:(\d+)/, 'stderr')
     // Of the ancestor, one that says nothing keeps all others out.
     const idle = connect(Number(port), '127.0.0.1')
     onTestFinished(() => void idle.destroy())

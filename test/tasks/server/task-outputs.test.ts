@@ -53,7 +53,7 @@ describe('the output of tasks', () => {
     const options = home()
     const server = startProgram(['tasks', 'server', '-p', '0', '--capture'], options)
     onTestFinished(() => void server.process.kill('SIGTERM'))
-    const [, url = ''] = await server.waitForOutput(/taken at (\S+)/, 'stderr')
+    const [, url = ''] = await server.waitForOutput(/submitted at (\S+)/, 'stderr')
     const at = ['--server', url]
     const id = (await runManyhost(['tasks', 'submit', ...at, '--', 'true'], options)).stdout.trim()
     await runManyhost(['tasks', 'wait', id], options)
