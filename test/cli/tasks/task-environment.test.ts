@@ -107,15 +107,15 @@ describe('--fleet', PATIENT, () => {
     const ends = [
       [['--requests'], /--requests needs the fleet file/, 2],
       [['--provider', 'here'], /need a fleet file: give --fleet/, 2],
-      [['--provider', 'x', '--fleet', fleet], /there is no provider x; it has here, far/, 3],
+      [['--provider', 'x', '--fleet', fleet], /there is no provider x; the file has here, far/, 3],
       [['--ssh-group', 'here', '--fleet', fleet], /here is a provider of type process, not ssh/, 3],
       [['--feed'], /--feed needs a fleet file/, 2],
-      [['--feed', '--fleet', fleet], /it has no feed/, 3],
+      [['--feed', '--fleet', fleet], /the file has no feed/, 3],
       [['--ssh', 'h', '--mpi'], /give one of --ssh/, 2],
       [['--fleet', join(fleet, '..', 'bad.yaml')], /comand/, 3],
-      [['--ssh', 'h', '--ssh-args', '-A -i k'], /--ssh-args: .*not A/, 2],
+      [['--ssh', 'h', '--ssh-args', '-A -i k'], /--ssh-args: .*got A/, 2],
       [['--ssh', 'a[2-1]'], /must begin with its smaller number/, 2],
-      [['--from-json', '--requests', '--fleet', fleet], /one or the other/, 2],
+      [['--from-json', '--requests', '--fleet', fleet], /--from-json or --requests, not both/, 2],
     ] as const
     for (const [args, message, expected] of ends) {
       const { code, stderr } = await runManyhost(['tasks', 'cluster', ...args], {
@@ -181,12 +181,12 @@ describe('--launcher', PATIENT, () => {
     )
     expect(none.code).toBe(5)
     const bad = await runManyhost([...args, 'sh -c false'], { env, input: 'true\n' })
-    expect(bad).toMatchObject({ code: 5, stderr: expect.stringMatching(/ended with 1; nothing/) })
+    expect(bad).toMatchObject({ code: 5, stderr: expect.stringMatching(/ended with 1; no process is left/) })
     const open = await runManyhost([...args, 'nice', '--bind', '0.0.0.0:0'], {
       env,
       input: 'true\n',
     })
-    expect(open).toMatchObject({ code: 2, stderr: expect.stringMatching(/give tls, or say/) })
+    expect(open).toMatchObject({ code: 2, stderr: expect.stringMatching(/give tls, or insecure/) })
   })
 })
 
@@ -234,13 +234,13 @@ describe('a server behind TLS', PATIENT, () => {
   it('is wanted by other machines than this one', async () => {
     const { env } = home()
     const open = await runManyhost(['tasks', 'server', '-p', '0', '-H', '0.0.0.0'], { env })
-    expect(open.stderr).toMatch(/0\.0\.0\.0 is not of this machine alone: give certFile/)
+    expect(open.stderr).toMatch(/0\.0\.0\.0 can be reached from other machines.*give certFile/)
     expect(open.code).toBe(2)
     const token = { ...env, MANYHOST_TASKS_TOKEN: 'a-token-of-16-or-more' }
     const clear = await runManyhost(['run', '--server', 'http://192.0.2.1:1', '--', 'x'], {
       env: token,
     })
-    expect(clear.stderr).toMatch(/token would be readable on the way: use https/)
+    expect(clear.stderr).toMatch(/token could be read on the way: use https/)
     expect(clear.code).toBe(2)
   })
 })
