@@ -168,7 +168,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
     await sees(row('calc'), /at zero/)
     await size.fill('1.5')
     await size.press('Enter')
-    await sees(page.locator('#toast'), /this failed/)
+    await sees(page.locator('#toast'), /: failed\./)
   })
 
   test('shows a killed instance being replaced, and why it went', async () => {
@@ -206,7 +206,7 @@ withEngine(CHROMIUM, 'dashboard', () => {
     served.server.close()
     served.server.closeAllConnections()
     await sees(page.locator('#connection'), /Disconnected/)
-    await sees(page.locator('#banner'), /Trying again in/)
+    await sees(page.locator('#banner'), /The next attempt is in/)
     await page.screenshot({ path: `${OUTPUT}dashboard-disconnected.png` })
     served.session.setSize('http://calc', 5)
     served.server.listen(served.port, '127.0.0.1')
