@@ -33,7 +33,7 @@ withEngine('/usr/bin/mpirun', 'mpi', () => {
     const refused = await runManyhost(wrong, { env: env(), input })
     expect(refused).toMatchObject({
       code: 5,
-      stderr: expect.stringMatching(/ended with \d+: .*; nothing/),
+      stderr: expect.stringMatching(/ended with \d+: .*; no process is left/),
     })
   })
 })

@@ -181,7 +181,10 @@ describe('--launcher', PATIENT, () => {
     )
     expect(none.code).toBe(5)
     const bad = await runManyhost([...args, 'sh -c false'], { env, input: 'true\n' })
-    expect(bad).toMatchObject({ code: 5, stderr: expect.stringMatching(/ended with 1; no process is left/) })
+    expect(bad).toMatchObject({
+      code: 5,
+      stderr: expect.stringMatching(/ended with 1; no process is left/),
+    })
     const open = await runManyhost([...args, 'nice', '--bind', '0.0.0.0:0'], {
       env,
       input: 'true\n',
