@@ -46,7 +46,7 @@ export function parseListenAddress(given: unknown): ListenAddress | undefined {
 function parseText(text: string): ListenAddress | undefined {
   if (text.length > MAX_TEXT_LENGTH) return undefined
   if (text.startsWith('unix:/')) return { path: text.slice(5) }
-  const match = /^(?:\[([0-9a-f:.]+)\]|([\w.-]*|\*)):(\d{1,5})$/i.exec(text)
+  const match = /^(?:\[([0-9a-f:.]+(?:%[\w.-]+)?)\]|([\w.-]*|\*)):(\d{1,5})$/i.exec(text)
   if (!match) return undefined
   const [, bracketed, name = '', port] = match
   if (bracketed !== undefined && !isIPv6(bracketed)) return undefined

@@ -11,6 +11,7 @@ describe('an address to listen on', () => {
     ['10.0.0.1:8080', { host: '10.0.0.1', port: 8080 }],
     ['calc_1.example:1', { host: 'calc_1.example', port: 1 }],
     ['[::1]:8080', { host: '::1', port: 8080 }],
+    ['[fe80::1%eth0]:80', { host: 'fe80::1%eth0', port: 80 }],
     ['[::ffff:10.0.0.1]:0', { host: '::ffff:10.0.0.1', port: 0 }],
     [':8080', { host: '127.0.0.1', port: 8080 }],
     [8080, { host: '127.0.0.1', port: 8080 }],
