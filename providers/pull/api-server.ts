@@ -1,13 +1,12 @@
 /** The HTTP server of the API, where it has a port of its own. */
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import { listenOn } from '../../src/core/listen.ts'
 import { formatListenAddress, type ListenAddress } from '../../src/core/listen-address.ts'
-import { makeSocketPrivate } from '../../src/core/private-files.ts'
 
 /** Connections at a time; more are not accepted. A worker that waits for a job holds one. */
 const MAX_CONNECTIONS = 20_000
@@ -35,12 +34,11 @@ export async function startApiServer(
         )
       : createServer(options, listener)
     guardConnections(server, { connections: MAX_CONNECTIONS })
-    server.listen(listen)
-    await once(server, 'listening')
-    makeSocketPrivate(listen)
+    await listenOn(server, listen, 'workers')
     return { url: formatServerUrl(server, Boolean(tls), where), close: () => closeServer(server) }
   } catch (error) {
-    const text = `workers: cannot listen at ${where}: ${describeError(error)}`
+    if (error instanceof ManyhostError) throw error
+    const text = `workers: cannot listen on ${where}: ${describeError(error)}`
     throw new ManyhostError('MANYHOST_INVALID_OPTION', text, { cause: error })
   }
 }

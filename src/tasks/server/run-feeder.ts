@@ -24,6 +24,8 @@ export class RunFeeder {
   readonly done: Promise<void>
   readonly #parts: RunFeederParts
   readonly #feeder: TaskFeeder
+  /** Aborted by `stop`: ends the wait for a store that is busy. */
+  readonly #stopping = new AbortController()
   #lineCount = 0
   #hasStanding = false
 
@@ -67,20 +69,22 @@ export class RunFeeder {
 
   /** Reads no further. */
   stop(): void {
+    this.#stopping.abort()
     this.#feeder.stop()
   }
 
   /** A store that is full or busy for a while does not end the source. */
   async #add(tasks: readonly NewTask[]): Promise<void> {
     const { server, settings, batch } = this.#parts
+    const { signal } = this.#stopping
     for (let failures = 0; ; failures++) {
       try {
         await server.store.add(tasks, { submitId: batch })
         return server.countSubmitted(tasks.length)
       } catch (error) {
-        if (!isTransient(error) || server.state !== 'working') throw error
+        if (!isTransient(error) || server.state !== 'working' || signal.aborted) throw error
         settings.onProblem?.(describeError(error))
-        await sleep(storeRetryDelay(failures))
+        await sleep(storeRetryDelay(failures), signal).catch(() => undefined)
       }
     }
   }

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
+import { describe } from '../../core/describe.ts'
 import { ManyhostError } from '../../core/errors.ts'
 import { createProblem, sendProblem } from '../../core/http/problem.ts'
 import type { HttpRoute, RouteCall } from '../../core/http/route-handler.ts'
@@ -93,7 +94,7 @@ class TaskApi {
   async getTask({ response, params, query }: RouteCall): Promise<void> {
     const waitMs = Math.min(MAX_WAIT_MS, Math.max(0, Number(query.get('wait') ?? 0) || 0))
     const deadline = now() + waitMs
-    let task = await this.#findLastAttempt(params.id as string)
+    let task = await this.#findLastAttempt(requireTaskId(params))
     while (!this.#isOver(task) && now() < deadline && !response.destroyed) {
       await sleep(POLL_INTERVAL_MS)
       task = await this.#findLastAttempt(task.id)
@@ -116,7 +117,7 @@ class TaskApi {
   }
 
   async cancelTask({ response, params }: RouteCall): Promise<void> {
-    const value = params.id as string
+    const value = requireTaskId(params)
     const cancelled = await this.#server.cancel({
       where: [{ field: 'id', operator: '==', value }],
     })
@@ -126,7 +127,8 @@ class TaskApi {
   }
 
   async getOutput({ response, params }: RouteCall): Promise<void> {
-    const { id, stream } = params as { id: string; stream: string }
+    const id = requireTaskId(params)
+    const stream = params.stream as string
     const task = await this.#server.store.get(id)
     const paths = new Map([
       ['stdout', task.outpath],
@@ -147,6 +149,15 @@ class TaskApi {
     response.setHeader('content-type', 'application/octet-stream')
     await pipeline(createReadStream(path), response)
   }
+}
+
+/**
+ * Only what can be an id reaches the store: a path may have any bytes, and PostgreSQL refuses some.
+ * @throws ManyhostError MANYHOST_UNKNOWN_TASK
+ */
+function requireTaskId({ id = '' }: RouteCall['params']): string {
+  if (/^[\w-]{1,100}$/.test(id)) return id
+  throw new ManyhostError('MANYHOST_UNKNOWN_TASK', `no task has the id ${describe(id)}`)
 }
 
 async function* limitBody(request: IncomingMessage): AsyncGenerator<Uint8Array> {

@@ -81,7 +81,11 @@ export class TaskClaimer {
       return await store.claim({ ...request, server: lease.id, attempts, eager, batches })
     } catch (error) {
       const { code, message } = error as ManyhostError
-      if (code !== 'MANYHOST_SERVER_EVICTED') throw error
+      if (code !== 'MANYHOST_SERVER_EVICTED') {
+        // The claim found nothing out: the next pass tries again, and does not wait for the poll.
+        this.#scheduler.expectNewTasks()
+        throw error
+      }
       // The next renewal of the lease gives the server a new id.
       problems.report(message)
       return []

@@ -53,6 +53,8 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
   #isWorkRequested = false
   /** Failures in a row of the store. */
   #storeFailures = 0
+  /** Ends the wait of the work loop for a store that is busy. */
+  #endStoreWait = (): void => undefined
   /** The next look at the store that the claim scheduler asked for. */
   #retry: { readonly at: number; readonly timer: Timer } | undefined
   /** End its timers and listeners. */
@@ -149,6 +151,7 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
   drain(): void {
     if (this.#state !== 'working') return
     this.#state = 'draining'
+    this.#endStoreWait()
     this.#expectNewTasks()
   }
 
@@ -173,6 +176,7 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
   /** Leaves the store. To be called when `done` has settled. */
   async close(): Promise<void> {
     this.#state = 'ended'
+    this.#endStoreWait()
     for (const dispose of this.#disposers.splice(0)) dispose()
     this.stop()
     // Each stopped task is returned or has its outcome. A task that is late loses its claim when the lease is released.
@@ -224,6 +228,7 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
   fail(error: Error): void {
     if (this.#state === 'ended') return
     this.#state = 'ended'
+    this.#endStoreWait()
     this.#done.reject(error)
   }
 
@@ -290,18 +295,29 @@ export class TaskServer implements TaskSink, OutcomeSink, LeaseOwner {
         if (this.#state === 'working') claimed.dispatchWaiting()
         else claimed.markReturned(claimed.clearWaiting())
         if (this.#state === 'working' && (await this.#claimTasks())) this.#isWorkRequested = true
-        this.#storeFailures = 0
       } while (this.#isWorkRequested && this.#state !== 'ended')
       await this.#endIfDone()
+      this.#storeFailures = 0
     } catch (error) {
       if (!isTransient(error)) return this.fail(asError(error))
       problems.report(describeError(error))
-      await sleep(storeRetryDelay(this.#storeFailures++))
+      await this.#waitForStore()
       this.#isWorkRequested = true
     } finally {
       this.#isWorking = false
     }
     if (this.#isWorkRequested && this.#state !== 'ended') this.#requestWork()
+  }
+
+  /** `drain`, `fail` and `close` end the wait. */
+  #waitForStore(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = after(storeRetryDelay(this.#storeFailures++), resolve)
+      this.#endStoreWait = () => {
+        timer.clear()
+        resolve()
+      }
+    })
   }
 
   /** Answers whether tasks were claimed. */

@@ -1,0 +1,56 @@
+/** A store that is busy for long does not delay the end of a run. */
+import { expect, onTestFinished, test } from 'vitest'
+import { ManyhostError } from '../../../src/core/errors.ts'
+import { openStore } from '../../../src/tasks/store/open.ts'
+import type { Store } from '../../../src/tasks/store/store.ts'
+import { runCluster } from '../../../src/tasks.ts'
+import { useFalseClock } from '../../clock.ts'
+import { runEventLoop } from '../../help.ts'
+
+async function openBusyStore(
+  busy: (keyof Store)[],
+): Promise<{ store: Store; calls: () => number }> {
+  const opened = await openStore(':memory:')
+  onTestFinished(() => opened.close())
+  let calls = 0
+  const fail = async (): Promise<never> => {
+    calls++
+    throw new ManyhostError('MANYHOST_STORE_BUSY', 'busy')
+  }
+  return {
+    store: { ...opened, ...Object.fromEntries(busy.map((name) => [name, fail])) },
+    calls: () => calls,
+  }
+}
+
+test.each<(keyof Store)[]>([['add'], ['claim'], ['add', 'claim', 'groupTurn']])(
+  'stop() ends a run at once while %s and others find the store busy',
+  async (...busy) => {
+    const { store, calls } = await openBusyStore(busy)
+    const clock = useFalseClock()
+    const run = runCluster(['true'], { store, onProblem: () => undefined })
+    await run.ready
+    // Far enough for waits of 5 s.
+    for (let ms = 0; ms < 20_000; ms += 100) {
+      await clock.pass(100)
+      await runEventLoop(2)
+    }
+    const before = calls()
+    expect(before).toBeGreaterThan(3)
+    run.stop()
+    let hasEnded = false
+    const ended = Promise.resolve(run).then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    void ended.then(() => {
+      hasEnded = true
+    })
+    // The end of the runner's process takes real time; no more than a second of the false clock passes meanwhile.
+    for (let turn = 0; turn < 100_000 && !hasEnded; turn++) {
+      if (turn < 100) await clock.pass(10)
+      await runEventLoop(1)
+    }
+    expect(hasEnded).toBe(true)
+  },
+)
