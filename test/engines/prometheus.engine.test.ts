@@ -51,7 +51,7 @@ withEngine(PROMETHEUS, 'prometheus', () => {
       })()
     }
     folder = mkdtempSync(join(tmpdir(), 'manyhost-prometheus-'))
-    // The shipped rules, with the patience of a test.
+    // The shipped rules, with the short times of a test.
     writeFileSync(
       join(folder, 'alerts.yaml'),
       read('alerts.yaml').replaceAll(/for: \d+m/g, 'for: 1s'),

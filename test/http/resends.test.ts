@@ -163,7 +163,7 @@ test('a request is not used up by an instance that fails fast and is up again, w
   const resent = nextEvent(session, 'resend', ({ id }) => id === 'lost')
   const lost = client.get('http://calc/', { headers: { 'x-request-id': 'lost' } })
   await resent
-  // It passes its probe while the request is sent again; no time passes, so that no patience ends.
+  // It passes its probe while the request is sent again; no time passes, so that no deferTimeout ends.
   await waitUntil(() => badOne?.target?.open === true)
   expect([cluster.requestQueue.size, badOne?.inFlight]).toEqual([1, 0])
   for (const answer of [long, lost]) {
