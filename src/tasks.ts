@@ -26,11 +26,11 @@ function startRun(source: TaskSource | undefined, options: ClusterRunOptions): T
 }
 
 /**
- * Serves the tasks of a source to the end, and nothing else that is in the store. Without a source: what was handed in for whoever
- * serves the store; with `restart` what runs before have left of this folder, and what was handed in there; `forever` and `listen`
- * add what is handed in meanwhile. Await it for the counts; iterate it for the outcomes. A failed task does not reject it.
+ * Runs the tasks of a source to the end, and no other tasks of the store. Without a source, it runs tasks that were submitted to the
+ * store. With `restart`, it also runs the tasks that earlier runs of this folder did not finish. `forever` and `listen` add tasks
+ * that are submitted meanwhile. Await it for the counts; iterate it for the outcomes. A failed task does not reject it.
  * @throws ManyhostError MANYHOST_INVALID_OPTION; rejects with MANYHOST_INVALID_TASK, MANYHOST_GROUP_FAILED, MANYHOST_STORE_...,
- * and with what the source throws, when all that came before has been worked off
+ * and with what the source throws, after all tasks before that have run
  */
 export function serveFrom(source: TaskSource | undefined, options: TaskServeOptions = {}): TaskRun {
   parseServeOptions(options)
@@ -42,13 +42,13 @@ export function serveFile(path: string, options: TaskServeOptions = {}): TaskRun
   return serveFrom(createReadStream(path), options)
 }
 
-/** Serves whatever is handed in, until it is told to drain or stop. */
+/** Runs all tasks that are submitted, until `drain` or `stop` is called. */
 export function serveForever(options: TaskServeOptions = {}): TaskRun {
   parseServeOptions(options)
   return startRun(undefined, { ...options, forever: true })
 }
 
-/** Serves a source on runners of its own, on this machine: as many, with as many places, as asked for. */
+/** Runs a source on runners on this machine. `runners` is their number; `numTasks` is how many tasks each runs at a time. */
 export function runCluster(
   source: TaskSource | undefined,
   options: ClusterRunOptions = {},

@@ -4,7 +4,7 @@ import { mayRepeat } from '../dispatch/verdict.ts'
 import type { Cluster } from './cluster.ts'
 
 /**
- * Prepares a body for `requestFacts`. It is kept for another attempt if the resend policy of the service allows one.
+ * Prepares a body for `buildRequestInput`. It is kept for another attempt if the resend policy of the service allows one.
  * @param keyed whether the request has an idempotency key
  * @throws ManyhostError MANYHOST_INVALID_OPTION if `body` is not a body
  */

@@ -2,7 +2,6 @@
  * The only file that touches timers and clocks. It asks the globals at each call, so a false clock in a test that
  * replaces `setTimeout` and `performance` replaces time for the whole of manyhost.
  */
-import { ManyhostError } from './errors.ts'
 
 /** Milliseconds on a clock that never goes backwards. Only differences have a meaning. */
 export function now(): number {
@@ -118,22 +117,4 @@ export async function until(
     await sleep(UNTIL_INTERVAL)
   }
   return true
-}
-
-const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-/**
- * Reads `'250ms'`, `'30s'`, `'1.5m'`, `'2h'`, `'1d'`, or a number of milliseconds.
- * @throws ManyhostError MANYHOST_INVALID_OPTION
- */
-export function parseDuration(text: string | number): number {
-  if (typeof text === 'number' && text >= 0) return text
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(String(text))
-  if (!match) {
-    throw new ManyhostError(
-      'MANYHOST_INVALID_OPTION',
-      `a duration is a number of milliseconds or like '250ms', '30s', '5m', '2h', got ${JSON.stringify(text)}`,
-    )
-  }
-  return Number(match[1]) * (UNITS[match[2] as string] as number)
 }

@@ -41,7 +41,7 @@ export interface FeedClientOptions {
   readonly readLimit?: number
   /** Milliseconds for the connection and the broker's first frame. @default 10000 */
   readonly connectTimeout?: number
-  /** Milliseconds of silence after which the client takes itself for accepted: the broker never says so. @default 250 */
+  /** Milliseconds of silence after which the client assumes that it was accepted: the broker sends no confirmation. @default 250 */
   readonly settle?: number
   /** Milliseconds before the first attempt after a loss; each further one waits up to twice as long. @default 250 */
   readonly retryMin?: number

@@ -1,7 +1,7 @@
-/** What a size may read of its cluster: types only. The cluster room satisfies them, and has more. */
+/** The part of a cluster that a size may read: types only. */
 import type { InstanceState } from '../core/events.ts'
 
-/** What a size may look at. The cluster is this, and more. */
+/** The part of a cluster that a size may read. `Cluster` implements it. */
 export interface SizedCluster {
   /** Virtual URL of the service. */
   readonly url: string
@@ -10,10 +10,10 @@ export interface SizedCluster {
   readonly minSize: number
   /** May be `Infinity`. */
   readonly maxSize: number
-  /** Places of one instance: requests that it serves at a time. */
+  /** Slots of one instance: requests that it serves at a time. */
   readonly concurrency: number
   readonly instances: readonly SizedInstance[]
-  /** Requests that wait for a place; `oldestAge` in milliseconds, 0 when none waits. */
+  /** Requests that wait for a slot; `oldestAge` in milliseconds, 0 when none waits. */
   readonly requestQueue: {
     readonly size: number
     readonly isEmpty: boolean

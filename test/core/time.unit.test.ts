@@ -1,25 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { afterSilence, now, parseDuration, sleep, until } from '../../src/core/time.ts'
+import { afterSilence, now, sleep, until } from '../../src/core/time.ts'
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
 })
 afterEach(() => void vi.useRealTimers())
-
-test.each([
-  [250, 250],
-  ['250ms', 250],
-  ['30s', 30_000],
-  ['1.5m', 90_000],
-  ['2h', 7_200_000],
-  ['1d', 86_400_000],
-] as const)('a duration: %s is %s ms', (given, ms) => {
-  expect(parseDuration(given)).toBe(ms)
-})
-
-test.each(['', '30', 's', '-1s', '1 s', '1w', -1, Number.NaN])('no duration: %s', (given) => {
-  expect(() => parseDuration(given)).toThrow(/a duration is a number of milliseconds or like/)
-})
 
 test('a sleep ends with its signal', async () => {
   const abort = new AbortController()

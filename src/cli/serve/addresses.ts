@@ -8,15 +8,15 @@ export function listAddresses(
   feed: readonly string[] = [],
 ): Record<string, string> {
   const only = services.length === 1 ? `/${new URL(services[0] as string).hostname}/` : ''
-  const places: Record<string, string> = {}
+  const urls: Record<string, string> = {}
   for (const [index, url] of gateways.entries()) {
     const name = index === 0 ? 'gateway' : `gateway${index + 1}`
-    places[name] = url.startsWith('unix:') ? url : `${url}${only}`
+    urls[name] = url.startsWith('unix:') ? url : `${url}${only}`
   }
-  for (const [index, url] of feed.entries()) places[index === 0 ? 'feed' : `feed${index + 1}`] = url
-  if (admin === undefined) return places
+  for (const [index, url] of feed.entries()) urls[index === 0 ? 'feed' : `feed${index + 1}`] = url
+  if (admin === undefined) return urls
   const isSocket = admin.startsWith('unix:')
-  places.dashboard = isSocket ? admin : `${admin}/`
-  if (!isSocket) places.metrics = `${admin}/metrics`
-  return places
+  urls.dashboard = isSocket ? admin : `${admin}/`
+  if (!isSocket) urls.metrics = `${admin}/metrics`
+  return urls
 }

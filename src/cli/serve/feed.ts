@@ -1,4 +1,4 @@
-/** What a file says of the feed, in the feed's own terms; and its door over HTTP on the admin address. */
+/** Turns the `feed` section of a fleet file into options of `Feed`, and serves the feed over HTTP at the admin address. */
 import type { RequestListener } from 'node:http'
 import { dirname, resolve } from 'node:path'
 import type { Config } from '../../config/config.ts'

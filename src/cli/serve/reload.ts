@@ -70,14 +70,14 @@ export class Reloader {
     this.#warnAboutRestartKeys(next.config, this.#updateGateways(next))
     warnOfUnprotectedServices(next.config, this.#logger)
     // Beside each other: identities may take their time to load.
-    const told = this.#updateFeed(next.config)
+    const feedUpdate = this.#updateFeed(next.config)
     const {
       succeeded: done,
       failed,
       running,
     } = await applyConfig(session, this.#running, next.config, toService)
     this.#running = running
-    await told
+    await feedUpdate
     // Nobody wants to know of changes that the end of the session has cut off.
     if (this.#isClosed) return
     for (const { url, change } of done)

@@ -229,8 +229,8 @@ export class ClusterView {
       draw(history, history.max, line, area)
     }
     const [area, line] = lines('size')
-    const most = Math.max(size.max, ready.max)
-    draw(ready, most, undefined, area)
-    draw(size, most, line)
+    const max = Math.max(size.max, ready.max)
+    draw(ready, max, undefined, area)
+    draw(size, max, line)
   }
 }

@@ -52,15 +52,15 @@ export function isFinished(work: TaskWorkload): boolean {
   return work.isClosed && work.remaining === 0 && work.running === 0
 }
 
-/** Never more runners than there is room needed for. */
+/** Limits a size to the number of runners that the remaining tasks can use. */
 function clampToWork(
   work: TaskWorkload,
   size: number,
-  { minSize, maxSize, numTasks: places }: ScalingSettings,
+  { minSize, maxSize, numTasks }: ScalingSettings,
 ): number {
-  const most = Math.ceil(Math.max(work.remaining, work.running) / places)
-  const least = work.remaining > 0 ? Math.max(minSize, 1) : minSize
-  return Math.max(least, Math.min(size, most, maxSize))
+  const useful = Math.ceil(Math.max(work.remaining, work.running) / numTasks)
+  const min = work.remaining > 0 ? Math.max(minSize, 1) : minSize
+  return Math.max(min, Math.min(size, useful, maxSize))
 }
 
 /** The rule of `FixedTasks`: `initSize` runners while there is work for them, `minSize` when not, 0 at the end. */

@@ -53,7 +53,7 @@ export function parseRunTask(text: unknown, problem: string | undefined): RunTas
   return given as RunTask
 }
 
-/** The first name that no shell takes as a variable, or whose value is none; undefined: all can be set. */
+/** The first variable whose name or value a shell cannot set; undefined if there is none. */
 function findWrongVariable(env: object = {}): string | undefined {
   const wrong = Object.entries(env).find(
     ([name, value]) =>

@@ -3,7 +3,7 @@ import type { BundleOptions } from '../runner/protocol.ts'
 import type { Store } from '../store/store.ts'
 import type { ClusterRunSettings } from './options.ts'
 
-/** A runner sends outcomes after so many ms, fewer than a bundle as they are. */
+/** A runner waits this long, in ms, before it sends outcomes that do not fill a bundle. */
 const OUTCOME_WAIT_MS = 20
 
 export function createBundleOptions(settings: ClusterRunSettings, store: Store): BundleOptions {

@@ -11,7 +11,7 @@
  */
 import { MeanDuration } from './mean-duration.ts'
 
-/** A runner gets tasks ahead for so many ms of work. */
+/** Maximum work that is sent to a runner in advance, in ms. */
 const PREFETCH_WINDOW_MS = 200
 
 /** Tasks that take at least this long on average are not sent ahead. */

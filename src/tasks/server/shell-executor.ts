@@ -24,12 +24,12 @@ import type { ProblemReporter } from './problem-reporter.ts'
 import type { RunnerCandidate, RunnerLoads } from './runner-loads.ts'
 import type { RunnerService } from './runner-service.ts'
 
-/** A task whose runner was lost so many times is taken for the cause, and fails. */
+/** After this many lost runners, a task counts as the cause, and fails. */
 const MAX_RUNNER_LOSSES = 5
-/** A task that has lost so many runners is sent alone, one such task at a time. */
+/** After this many lost runners, a task is sent alone, and only one such task at a time. */
 const SUSPECT_LOSSES = 2
 
-/** Losses are remembered of so many tasks; then they are forgotten, for tasks that ended elsewhere stay in the table. */
+/** Maximum number of tasks whose losses are counted. Then the table is cleared, because tasks that ended on another server stay in it. */
 const MAX_REMEMBERED_LOSSES = 100_000
 
 /** Pause after a bundle that failed for another reason than the death of its runner, in ms. */

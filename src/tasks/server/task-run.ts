@@ -126,7 +126,7 @@ export class TaskRun implements PromiseLike<TaskCounts>, AsyncIterable<TaskResul
     return this.#remaining
   }
 
-  /** What other runs have left and nobody works off; with `restart` also what living runs work off in its folder. */
+  /** Unfinished tasks of other runs that no server runs. With `restart`, also those of running servers in this folder. */
   async otherBatches(): Promise<readonly UnfinishedTasks[]> {
     await this.ready
     const { store, batches } = this.#server as TaskServer

@@ -79,7 +79,7 @@ export interface UnfinishedTasks {
   readonly cwd: string | undefined
   /** Whether they have no batch: any server of the store may run them. */
   readonly isSubmitted: boolean
-  /** Whether a server works on them that is alive, or whose lease has not ended yet. */
+  /** Whether the server of these tasks is alive, or its lease has not expired. */
   readonly isAlive: boolean
   readonly tasks: number
 }

@@ -37,16 +37,16 @@ export class Partitions {
   /** Opens all partitions that exist, oldest first. */
   async openAll(): Promise<StorePart[]> {
     const numbers = await this.#listNumbers()
-    const places: StorePart[] = []
+    const parts: StorePart[] = []
     for (const number of numbers) {
-      let place = this.#opened.get(number)
-      if (!place) {
-        place = await this.#openPart(number)
-        this.#opened.set(number, place)
+      let part = this.#opened.get(number)
+      if (!part) {
+        part = await this.#openPart(number)
+        this.#opened.set(number, part)
       }
-      places.push(place)
+      parts.push(part)
     }
-    return places
+    return parts
   }
 
   /** Moves finished tasks into a new partition. A rotation that was cut short goes on with its partition instead. */
