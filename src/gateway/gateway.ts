@@ -1,5 +1,7 @@
 /** Opens the gateway: its servers, its request handler and its admin address. */
+
 import { isDeepStrictEqual } from 'node:util'
+import { formatServerUrl } from '../core/http/server-url.ts'
 import { listenOn } from '../core/listen.ts'
 import { requireListenAddress } from '../core/listen-address.ts'
 import { sleep, yieldTurn } from '../core/time.ts'
@@ -7,7 +9,6 @@ import { type AdminServer, openAdminServer, type SessionWithMetrics } from './ad
 import { type GatewayOptions, parseGateway } from './options.ts'
 import { RequestHandler } from './request-handler.ts'
 import { openGatewayServer } from './server.ts'
-import { serverUrl } from './server-url.ts'
 
 /** Options that stay as they were when the sockets were opened. */
 const SOCKET_OPTIONS = [
@@ -78,7 +79,7 @@ export async function createGateway(
     handler.close()
     throw error
   }
-  const url = serverUrl(server.server, settings.tls !== undefined)
+  const url = formatServerUrl(server.server, settings.tls ? 'https' : 'http')
   let closing: Promise<void> | undefined
   const drain = (): Promise<void> => {
     delay ??= sleep(settings.shutdownDelay)

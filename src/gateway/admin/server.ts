@@ -1,14 +1,15 @@
 /** The server of the admin address; for several addresses, a server for each. */
+
 import { createServer, type RequestListener } from 'node:http'
 import type { Registry } from 'prom-client'
 import { ManyhostError } from '../../core/errors.ts'
 import { guardConnections, serverOptions } from '../../core/http/http-server.ts'
+import { formatServerUrl } from '../../core/http/server-url.ts'
 import { listenOn } from '../../core/listen.ts'
 import type { ListenAddress } from '../../core/listen-address.ts'
 import { afterUnref } from '../../core/time.ts'
 import { version } from '../../core/version.ts'
 import type { SessionCore } from '../../session/session.ts'
-import { serverUrl } from '../server-url.ts'
 import { adminHandler } from './handler.ts'
 import type { AdminSettings } from './options.ts'
 import { serviceRequestHandler } from './service-requests.ts'
@@ -84,7 +85,7 @@ export async function openAdminServer(
     await close()
     throw error
   }
-  return { urls: servers.map((server) => serverUrl(server, false)), close }
+  return { urls: servers.map((server) => formatServerUrl(server, 'http')), close }
 }
 
 function withMounts(
