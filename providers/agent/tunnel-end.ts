@@ -4,7 +4,9 @@
  * silently. So the end of a tunnel counts only when the agent says that the server has ended its own connection; without
  * that, it is treated as a reset.
  */
+
 import type { Duplex } from 'node:stream'
+import { createResetError } from '../../src/core/http/reset-connection.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 
 /** Milliseconds to wait, after the end of a tunnel, for the agent's message about how the server has ended. */
@@ -26,8 +28,4 @@ export function holdEndUntilProven<S extends Duplex>(socket: S, serverEnded: Pro
     return false
   }
   return socket
-}
-
-export function createResetError(): Error {
-  return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
 }

@@ -7,11 +7,12 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Deferred, deferred } from '../../src/core/deferred.ts'
 import { asError } from '../../src/core/errors.ts'
+import { createResetError } from '../../src/core/http/reset-connection.ts'
 import { afterUnref } from '../../src/core/time.ts'
 import { code, type HostingEnd } from '../../src/wire/index.ts'
 import type { AgentConnection } from './agent-connection.ts'
 import { type DialToken, DialTokens } from './dial-tokens.ts'
-import { createResetError, holdEndUntilProven } from './tunnel-end.ts'
+import { holdEndUntilProven } from './tunnel-end.ts'
 
 /** Tunnels that are being opened, over all agents. More fail at once. */
 const MAX_OPENING = 20_000

@@ -17,11 +17,13 @@
  *
  * The bytes that wait meanwhile are bounded by the buffers of the socket and of the kernel.
  */
+
 import { subscribe } from 'node:diagnostics_channel'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { buildConnector } from 'undici'
 import { interceptWrites, type WriteCallback } from './http/node-internals.ts'
+import { createResetError } from './http/reset-connection.ts'
 import { ResponseHeadFilter } from './http/response-head-filter.ts'
 import { after, type Timer } from './time.ts'
 import { undiciParserOf } from './undici-internals.ts'
@@ -356,8 +358,4 @@ export function isUnreadReset(
 ): boolean {
   if (code !== 'ECONNRESET' || syscall !== 'read' || errno === undefined) return false
   return socket instanceof Socket && socket.localAddress === undefined
-}
-
-function createResetError(): Error {
-  return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
 }

@@ -12,3 +12,8 @@ export function resetConnection(socket: Socket): void {
   if (isPlainTcp && !isEnding) socket.resetAndDestroy()
   else socket.destroy()
 }
+
+/** The error of a stream whose peer has reset the connection, as node:net makes it. */
+export function createResetError(): Error {
+  return Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
+}
