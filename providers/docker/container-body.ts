@@ -1,7 +1,8 @@
 /** The body of a request to `containers/create`. */
-import { posix, resolve } from 'node:path'
+
 import type { ContainerCreateOptions, HostConfig } from 'dockerode'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
+import { resolveContainerCwd } from '../shared/container-cwd.ts'
 import type { DockerSettings } from './options.ts'
 
 export interface ContainerPlan {
@@ -52,8 +53,7 @@ export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions 
 
 /** The working folder in the container; undefined for the folder of the image. */
 export function containerCwd(spec: StartSpec, settings: DockerSettings): string | undefined {
-  if (spec.cwd === undefined) return settings.cwd
-  return posix.resolve(settings.cwd ?? '/', spec.cwd)
+  return resolveContainerCwd(spec.cwd, settings.cwd)
 }
 
 function commandOptions(spec: StartSpec, settings: DockerSettings): ContainerCreateOptions {

@@ -1,7 +1,8 @@
 /** The manifest of the pod of one instance. */
-import { posix } from 'node:path'
+
 import type { V1Pod } from '@kubernetes/client-node'
 import type { StartSpec } from '../../src/core/provider.ts'
+import { resolveContainerCwd } from '../shared/container-cwd.ts'
 import {
   INSTANCE_LABEL,
   isLabelName,
@@ -109,8 +110,7 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
 
 /** The working folder in the pod; undefined for the folder of the image. */
 export function podCwd(spec: StartSpec, settings: KubernetesSettings): string | undefined {
-  if (spec.cwd === undefined) return settings.cwd
-  return posix.resolve(settings.cwd ?? '/', spec.cwd)
+  return resolveContainerCwd(spec.cwd, settings.cwd)
 }
 
 function containerCommand(spec: StartSpec): { command?: string[]; args?: string[] } {
