@@ -1,5 +1,6 @@
 /** The body of a request to `containers/create`. */
 
+import { resolve } from 'node:path'
 import type { ContainerCreateOptions, HostConfig } from 'dockerode'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
 import { resolveContainerCwd } from '../shared/container-cwd.ts'
