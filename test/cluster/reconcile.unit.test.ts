@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { canTransition, isLive, isUp, NEXT_STATES } from '../../src/cluster/lifecycle.ts'
 import {
@@ -10,6 +9,7 @@ import {
 import { StartHistory } from '../../src/cluster/start-history.ts'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { InstanceState } from '../../src/core/events.ts'
+import fc from '../properties.ts'
 import { seededRandom } from '../random.ts'
 
 const STATES = Object.keys(NEXT_STATES) as InstanceState[]

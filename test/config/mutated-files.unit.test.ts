@@ -1,8 +1,9 @@
 /** Wrong files, made by mutation: each is read or refused, and soon. Units as properties. */
-import fc from 'fast-check'
+
 import { describe, expect, it } from 'vitest'
 import { findNearest } from '../../src/config/nearest.ts'
 import { ConfigError } from '../../src/config/problem.ts'
+import fc from '../properties.ts'
 import { seededRandom } from '../random.ts'
 import { loadText, serviceFile, VALID_FILE } from './config-fixture.ts'
 

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { backoffDelay, exponentialDelay } from '../../src/core/backoff.ts'
+import fc from '../properties.ts'
 
 test('the delay doubles from min to max', () => {
   const range = { min: 100, max: 1_000 }

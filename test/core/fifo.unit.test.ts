@@ -1,7 +1,8 @@
 /** The queue beside a plain array. */
-import fc from 'fast-check'
+
 import { expect, test } from 'vitest'
 import { Fifo } from '../../src/core/fifo.ts'
+import fc from '../properties.ts'
 
 test('does what an array does, for any sequence of calls', () => {
   const call = fc.oneof(

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { OutputTail } from '../../src/core/output-tail.ts'
+import fc from '../properties.ts'
 
 test('the text is the last characters of all that was appended, however it was cut into chunks', () => {
   const chunks = fc.array(fc.string({ maxLength: 4_000, unit: 'grapheme-ascii' }), {

@@ -1,10 +1,11 @@
 /** What becomes of the heads of answers before undici's parser has them, however the bytes are cut. */
-import fc from 'fast-check'
+
 import { describe, expect, test } from 'vitest'
 import {
   MAX_INFORMATIONAL_RESPONSES,
   ResponseHeadFilter,
 } from '../../src/core/http/response-head-filter.ts'
+import fc from '../properties.ts'
 
 const GET = 'GET / HTTP/1.1\r\nhost: x\r\n'
 const UPGRADE = `${GET}connection: upgrade\r\nupgrade: websocket\r\n`

@@ -1,5 +1,5 @@
 /** Sizes and lengths of time: each form, what is refused, and that the schema's patterns take what the parsers take. */
-import fc from 'fast-check'
+
 import { expect, test } from 'vitest'
 import {
   BYTES_PATTERN,
@@ -9,6 +9,7 @@ import {
   requireBytes,
   requireDuration,
 } from '../../src/core/units.ts'
+import fc from '../properties.ts'
 
 test.each([
   ['0', 0],

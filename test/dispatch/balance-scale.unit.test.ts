@@ -1,5 +1,5 @@
 /** What keeps a pick cheap among many, and away from a target that has fallen silent. */
-import fc from 'fast-check'
+
 import { expect, test } from 'vitest'
 import {
   type Candidate,
@@ -12,6 +12,7 @@ import {
 import { hashText } from '../../src/dispatch/hash.ts'
 import { HashSlots } from '../../src/dispatch/hash-slots.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 
 expectNothingLeft()
 

@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   type Candidate,
@@ -13,6 +12,7 @@ import {
 } from '../../src/dispatch/balance.ts'
 import { hashText } from '../../src/dispatch/hash.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 import { seededRandom } from '../random.ts'
 
 expectNothingLeft()

@@ -1,5 +1,5 @@
 /** What to do about a failed attempt, how soon, and what is counted. */
-import fc from 'fast-check'
+
 import { describe, expect, test } from 'vitest'
 import { ManyhostError } from '../../src/core/errors.ts'
 import { createBudget, deposit, resendBackoff, withdraw } from '../../src/dispatch/budget.ts'
@@ -12,6 +12,7 @@ import {
   mayRepeat,
 } from '../../src/dispatch/verdict.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 
 expectNothingLeft()
 

@@ -1,6 +1,5 @@
 /** Where a resend goes if the instance that failed it is free again at once, while the other instances are busy. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { ManyhostError } from '../../src/core/errors.ts'
 import type { Attempt } from '../../src/dispatch/attempt.ts'
@@ -11,6 +10,7 @@ import type { Target } from '../../src/dispatch/target.ts'
 import { useFalseClock } from '../clock.ts'
 import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 import { createDataPlane, type SentRequest } from './data-plane.ts'
 
 expectNothingLeft()

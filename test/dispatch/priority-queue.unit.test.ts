@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PriorityQueue, QueueEntry } from '../../src/dispatch/priority-queue.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 
 expectNothingLeft()
 

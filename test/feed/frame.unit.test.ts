@@ -1,5 +1,5 @@
 /** The wire, byte for byte: a transcript of the original's, every split of it, and any other stream. */
-import fc from 'fast-check'
+
 import { describe, expect, it } from 'vitest'
 import {
   authFrame,
@@ -16,6 +16,7 @@ import {
   subscribeFrame,
   unsubscribeFrame,
 } from '../../src/feed/frame.ts'
+import fc from '../properties.ts'
 
 const hex = (text: string): Buffer => Buffer.from(text.replace(/\s/g, ''), 'hex')
 

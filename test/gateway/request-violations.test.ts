@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { runEventLoop } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 import {
   cleanUp,
   connectRaw,

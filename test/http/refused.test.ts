@@ -3,7 +3,6 @@
  * otherwise the service has no instance at all, so that whatever waits for a slot would never be answered.
  */
 import { Readable } from 'node:stream'
-import fc from 'fast-check'
 import { Client, type Dispatcher, request } from 'undici'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createPatchedPool } from '../../src/core/http/patched-pool.ts'
@@ -11,6 +10,7 @@ import { echo } from '../fakes/echo.ts'
 import { openRawServer, openService } from '../fakes/service.ts'
 import { catchThrown, NEVER, rejectionOf, waitUntil } from '../help.ts'
 import { expectNothingLeft } from '../leftovers.ts'
+import fc from '../properties.ts'
 
 expectNothingLeft()
 

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { averageLoad, type LoadHistory, recordLoad } from '../../src/sizing/load-history.ts'
+import fc from '../properties.ts'
 
 const window = { keep: 60_000, grain: 200 }
 type Look = { wait: number; load: number }

@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   IdleToZero,
@@ -10,6 +9,7 @@ import {
 } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
 import { idleToZero } from '../../src/sizing/wrappers.ts'
+import fc from '../properties.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 beforeEach(() => {

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ManyhostError } from '../../src/core/errors.ts'
 import { type Size, SizeReader, type SizeReaderOptions, toSize } from '../../src/sizing/size.ts'
+import fc from '../properties.ts'
 import { FakeCluster, pending } from './fake-cluster.ts'
 
 const settled = () => new Promise((resolve) => setImmediate(resolve))

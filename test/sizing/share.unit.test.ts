@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type InstanceDemand, shareInstances } from '../../src/sizing/share.ts'
+import fc from '../properties.ts'
 
 /** A demand in short: load, wanted, and the rest where it matters. */
 function demand(load: number, wanted: number, more: Partial<InstanceDemand> = {}): InstanceDemand {

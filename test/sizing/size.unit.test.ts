@@ -1,8 +1,8 @@
 import { runInNewContext } from 'node:vm'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type SizedCluster, type SizeSpec, toSize, wholeSize } from '../../src/sizing/size.ts'
 import { bounds, idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
+import fc from '../properties.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 const cluster = new FakeCluster()

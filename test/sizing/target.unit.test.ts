@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   nextTargetState,
@@ -7,6 +6,7 @@ import {
   type TargetInFlightState,
 } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
+import fc from '../properties.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 const settings: Required<TargetInFlightSettings> = {

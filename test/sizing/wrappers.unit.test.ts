@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { QueueLength } from '../../src/sizing/policies.ts'
 import { toSize } from '../../src/sizing/size.ts'
 import { bounds, idleToZero, scaleDownDelay, step } from '../../src/sizing/wrappers.ts'
+import fc from '../properties.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
 beforeEach(() => {

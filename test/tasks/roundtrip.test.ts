@@ -1,5 +1,5 @@
 /** What `list --json` prints, fed back by `--from-json`, is the same tasks: over any tasks, and through the programs. */
-import fc from 'fast-check'
+
 import { expect, it, onTestFinished } from 'vitest'
 import { createTaskFormatter } from '../../src/cli/tasks/format-tasks.ts'
 import type { NewTask, Task } from '../../src/tasks/model/task.ts'
@@ -7,6 +7,7 @@ import { TASK_COLUMNS } from '../../src/tasks/model/task-columns.ts'
 import { readTasks } from '../../src/tasks/text/source.ts'
 import { openStore } from '../../src/tasks.ts'
 import { createFolder, runManyhost } from '../cli/help.ts'
+import fc from '../properties.ts'
 import { listed } from './store/store.suite.ts'
 
 const word = fc.string({ unit: fc.constantFrom(...'aZ0_.+-19'), minLength: 1, maxLength: 20 })

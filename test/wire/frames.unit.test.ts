@@ -1,8 +1,9 @@
 /** PacketParser: bounds, every split, and blobs between them. */
-import fc from 'fast-check'
+
 import { describe, expect, it, vi } from 'vitest'
 import { formatPacket, PacketParser } from '../../src/wire/frames.ts'
 import { catchThrown } from '../help.ts'
+import fc from '../properties.ts'
 
 // They only compute: on a machine that does much else they take as long as it takes.
 vi.setConfig({ testTimeout: 300_000 })

@@ -1,10 +1,11 @@
 /** Landing: what code may say, and that nothing else happens. */
-import fc from 'fast-check'
+
 import { describe, expect, it, vi } from 'vitest'
 import { code, reactor, repr } from '../../src/wire/index.ts'
 import { land as landIn } from '../../src/wire/land.ts'
 import { LandingEnvironment } from '../../src/wire/names.ts'
 import { catchThrown } from '../help.ts'
+import fc from '../properties.ts'
 
 // They only compute: on a machine that does much else they take as long as it takes.
 vi.setConfig({ testTimeout: 300_000 })

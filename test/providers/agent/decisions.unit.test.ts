@@ -1,6 +1,5 @@
 /** Decisions without I/O: placement, tokens, kept output, addresses; and docs/agents.md. */
 import { readFileSync } from 'node:fs'
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { DialTokens } from '../../../providers/agent/dial-tokens.ts'
 import { AGENT_METRICS } from '../../../providers/agent/metrics.ts'
@@ -17,6 +16,7 @@ import {
 import { parseInstanceAddress } from '../../../providers/agent/splice.ts'
 import type { Rule } from '../../../src/core/options.ts'
 import { runEventLoop } from '../../help.ts'
+import fc from '../../properties.ts'
 
 function offer(part: Partial<AgentOffer> = {}): AgentOffer {
   return {

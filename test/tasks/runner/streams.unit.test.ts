@@ -1,5 +1,5 @@
 /** Streams that are cut anywhere: output up to the mark, and frames of an answer. */
-import fc from 'fast-check'
+
 import { describe, expect, it } from 'vitest'
 import { baseEnvironment, taskEnvironment } from '../../../src/tasks/runner/environment.ts'
 import { MarkSplitter, SignalMessageFilter } from '../../../src/tasks/runner/mark-splitter.ts'
@@ -14,6 +14,7 @@ import {
 } from '../../../src/tasks/runner/protocol.ts'
 import { exceedsWordLimit, mayDetach } from '../../../src/tasks/runner/shell-words.ts'
 import { parseSimpleCommand } from '../../../src/tasks/runner/simple-command.ts'
+import fc from '../../properties.ts'
 
 const MARK = '\x01abc\x01abd'
 

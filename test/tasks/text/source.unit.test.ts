@@ -1,6 +1,5 @@
 /** From lines to tasks: directives, tags, requests, JSON; bad lines, and how fast a source is read. */
 import { Readable } from 'node:stream'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ManyhostError } from '../../../src/core/errors.ts'
 import { requireBytes } from '../../../src/core/units.ts'
@@ -16,6 +15,7 @@ import {
 import { checkTags, parseTag } from '../../../src/tasks/text/tags.ts'
 import { parseTaskDuration } from '../../../src/tasks/text/units.ts'
 import { catchThrown } from '../../help.ts'
+import fc from '../../properties.ts'
 
 async function all(source: TaskSource, options: SourceOptions = {}): Promise<NewTask[]> {
   const tasks: NewTask[] = []

@@ -1,5 +1,5 @@
 /** One reading of tags: every way to write one, and the one way to find it. */
-import fc from 'fast-check'
+
 import { describe, expect, it } from 'vitest'
 import type { Tags } from '../../../src/tasks/model/task.ts'
 import { parseDirectives } from '../../../src/tasks/text/directives.ts'
@@ -16,6 +16,7 @@ import {
   tagsToJson,
   toExactTags,
 } from '../../../src/tasks/text/tags.ts'
+import fc from '../../properties.ts'
 
 const ALPHABET = [...'ABXYZabcetruefalsnull0123456789_.+-']
 const key = fc
@@ -100,7 +101,8 @@ describe('numbers', () => {
   it('that are whole are kept exactly, as numbers, through JSON lines and the store', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.bigInt({ min: -(10n ** 119n) + 1n, max: 10n ** 120n - 1n }),
+        // A value has at most 120 characters, and so has the next number, which the body looks for.
+        fc.bigInt({ min: -(10n ** 119n) + 1n, max: 10n ** 120n - 2n }),
         async (n) => {
           const tags = await fromJson(`{"args":"x","tag":{"seed":${n}}}`)
           expect(tagsToJson(tags)).toBe(`{"seed":${n}}`)

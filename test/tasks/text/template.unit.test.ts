@@ -1,10 +1,11 @@
 /** Every form of a template, what is none, and that no template can do anything else. */
-import fc from 'fast-check'
+
 import { describe, expect, it } from 'vitest'
 import { compileExpression } from '../../../src/tasks/text/expression.ts'
 import { ExpressionError } from '../../../src/tasks/text/expression-operators.ts'
 import { takeSlice } from '../../../src/tasks/text/python-slice.ts'
 import { compileTemplate, TemplateError } from '../../../src/tasks/text/template.ts'
+import fc from '../../properties.ts'
 
 const fill = (template: string, args: string, more = {}) =>
   compileTemplate(template).expand({ args, ...more })

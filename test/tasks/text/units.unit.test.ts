@@ -1,5 +1,5 @@
 /** Times, spans and sizes: how they are written, in a zone of any place, and what a filter takes them for. */
-import fc from 'fast-check'
+
 import { afterAll, describe, expect, it } from 'vitest'
 import { parseTaskFilter } from '../../../src/tasks/store/filter.ts'
 import {
@@ -8,6 +8,7 @@ import {
   parseTime,
   toSeconds,
 } from '../../../src/tasks/text/units.ts'
+import fc from '../../properties.ts'
 
 const zone = process.env.TZ
 afterAll(() => {
