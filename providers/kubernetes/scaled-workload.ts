@@ -72,8 +72,7 @@ export class ScaledWorkloadProvider implements Provider {
     const state = await this.#openState()
     this.#numInstances++
     try {
-      // The existing pods are used first: a start never makes the workload smaller.
-      if (this.#numInstances > this.#replicas) await this.#scale(state, signal)
+      await this.#grow(state, signal)
       const pod = await this.#takePod(spec, signal)
       return this.#createInstance(state, pod, spec)
     } catch (error) {
@@ -212,14 +211,28 @@ export class ScaledWorkloadProvider implements Provider {
       .catch(() => undefined)
   }
 
-  /** Sets the number of replicas: one change at a time, and each to the newest number. */
-  #scale(
+  /** Sets the number of replicas to that of the instances. */
+  #scale(state: ScaledWorkloadState): Promise<unknown> {
+    return this.#setReplicas(state, () => this.#numInstances)
+  }
+
+  /** The existing pods are used first: a start never makes the workload smaller. */
+  #grow(state: ScaledWorkloadState, signal: AbortSignal): Promise<unknown> {
+    return this.#setReplicas(state, () => Math.max(this.#replicas, this.#numInstances), signal)
+  }
+
+  /**
+   * Changes the number of replicas: one change at a time. The number is chosen when the change before has been made, as a
+   * change that is under way may make the workload too small for a start that comes meanwhile.
+   */
+  #setReplicas(
     { namespace, initialReplicas }: ScaledWorkloadState,
+    chooseNumber: () => number,
     signal?: AbortSignal,
   ): Promise<unknown> {
     const { name, kind } = this.#workload
     const set = async (): Promise<void> => {
-      const replicas = this.#isClosed ? initialReplicas : this.#numInstances
+      const replicas = this.#isClosed ? initialReplicas : chooseNumber()
       if (replicas === this.#replicas) return
       const body = [{ op: 'replace', path: '/spec/replicas', value: replicas }]
       await this.#api.call(
