@@ -104,8 +104,8 @@ class Session {
     return pidsWith(`sleep\0${this.seconds}\0`, 'cmdline').filter(isAlive)
   }
 
-  /** All processes but the session that name the seconds: the sleepers, and programs that start further ones. */
-  get traces(): number[] {
+  /** The sleepers, and the programs that start further sleepers: all processes but the session that name the seconds. */
+  get processes(): number[] {
     return pidsWith(`${this.seconds}\0`, 'cmdline').filter(
       (pid) => pid !== this.child.pid && isAlive(pid),
     )
@@ -123,15 +123,15 @@ class Session {
   }
 
   async nothingIsLeft(): Promise<void> {
-    // One that starts itself anew has no sleeper for a moment. One look at /proc can miss what begins meanwhile.
-    let looks = 0
+    // A single look at /proc can miss a process that begins while the folder is read.
+    let emptyLooks = 0
     await waitUntil(() => {
-      looks = this.traces.length === 0 ? looks + 1 : 0
-      return looks >= 5
+      emptyLooks = this.processes.length === 0 ? emptyLooks + 1 : 0
+      return emptyLooks >= 5
     })
-    // One that starts itself anew would be back by now.
+    // A program that starts itself anew would be back by now.
     await new Promise((resolve) => setTimeout(resolve, 60))
-    expect(this.traces).toEqual([])
+    expect(this.processes).toEqual([])
   }
 }
 
@@ -167,19 +167,19 @@ describe.each(METHODS)('by %s', (kind) => {
   test('a guard that is killed ten times is replaced each time, and the last guard ends the processes', async () => {
     const session = new Session((TRICKS[1] as Trick).script, kind)
     await session.up()
-    const killed = new Set<number>([0])
-    // The session names the killed guard until it has heard of its end: only a guard that nobody killed is a new one.
-    const newGuard = () =>
+    const killed = new Set<number>()
+    // The session answers the pid of a killed guard until it has heard of its end, and 0 while it has no guard.
+    const waitForNewGuard = () =>
       waitUntil(async () => {
         const pid = Number(await session.answer('guard'))
-        return !killed.has(pid) && pid
+        return pid !== 0 && !killed.has(pid) && pid
       })
     for (let i = 0; i < 10; i++) {
-      const guard = await newGuard()
+      const guard = await waitForNewGuard()
       killed.add(guard)
       process.kill(guard, 'SIGKILL')
     }
-    await newGuard()
+    await waitForNewGuard()
     session.child.kill('SIGKILL')
     await session.nothingIsLeft()
   })

@@ -46,7 +46,8 @@ test.each<(keyof Store)[]>([['add'], ['claim'], ['add', 'claim', 'groupTurn']])(
     void ended.then(() => {
       hasEnded = true
     })
-    // The end of the runner's process takes real time. Less than the 5 s of one wait for the store pass meanwhile.
+    // The end of the runner's process takes real time. Meanwhile the false clock moves by less than the longest wait for
+    // the store, which is 5 s.
     let passed = 0
     await waitUntil(async () => {
       if (passed < 4_000) await clock.pass(10)
