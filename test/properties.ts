@@ -1,7 +1,7 @@
 /**
- * fast-check with a fixed seed. A property of its own choosing draws other values in each run, so that a test fails
- * on one machine and not on the next, and a change is blamed for what was there before. `MANYHOST_SEED=n` draws other
- * values on purpose; a property that fails prints its seed.
+ * fast-check with one fixed seed for all properties. Without it, a property draws other values in each run. It can then
+ * fail in a run that has nothing to do with the cause. `MANYHOST_SEED=n` draws other values in all properties; a property
+ * that fails prints its seed.
  */
 import fc from 'fast-check'
 

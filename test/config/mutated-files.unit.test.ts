@@ -168,7 +168,7 @@ describe('1,000 mutated files', () => {
           expect(error).toBeInstanceOf(ConfigError)
         }
       }),
-      { seed: 7, numRuns: 500 },
+      { numRuns: 500 },
     )
   })
 })
@@ -233,13 +233,13 @@ describe('units', () => {
           concurrency: c,
         })
       }),
-      { seed: 1 },
     )
   })
 
   it('texts come back, quoted or substituted', () => {
     fc.assert(
       fc.property(fc.string({ minLength: 1 }), (value) => {
+        // A function, because `$$` in a replacement text stands for one dollar sign.
         const quoted = JSON.stringify(value.replaceAll('${', () => '$${'))
         const text = serviceFile('command: [a]', `env: { A: ${quoted}, B: "\${V}" }`)
         expect(loadText(text, { V: value }).services[0]?.options.env).toEqual({
@@ -247,7 +247,6 @@ describe('units', () => {
           B: value,
         })
       }),
-      { seed: 2 },
     )
   })
 })

@@ -73,7 +73,6 @@ describe('verdict', () => {
           expect([passedOn, attempts < maxAttempts]).toEqual([false, true])
         },
       ),
-      { seed: 7 },
     )
   })
 
@@ -135,7 +134,6 @@ describe('the resend budget', () => {
         expect(withdraw(budget, now + 6_000)).toBe(0)
         expect(budget.tokens).toBeLessThanOrEqual(1_000)
       }),
-      { seed: 7 },
     )
   })
 
@@ -159,7 +157,6 @@ describe('the resend budget', () => {
         expect(wait).toBeGreaterThanOrEqual(full / 2)
         expect(wait).toBeLessThanOrEqual(full)
       }),
-      { seed: 7 },
     )
   })
 })
@@ -178,7 +175,7 @@ describe('a histogram', () => {
         const exact = values.toSorted((a, b) => a - b)[Math.ceil(q * values.length) - 1] as number
         expect(Math.abs(histogram.quantile(q) / exact - 1)).toBeLessThanOrEqual(0.09)
       }),
-      { numRuns: 500, seed: 7 },
+      { numRuns: 500 },
     )
   })
 
@@ -199,7 +196,6 @@ describe('a histogram', () => {
         })
         expect(cumulated + (histogram.counts.at(-1) as number)).toBe(values.length)
       }),
-      { seed: 7 },
     )
   })
 

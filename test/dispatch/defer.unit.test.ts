@@ -150,7 +150,6 @@ test('deferTimeout doubles from 1 s to 8 s, and is at most half of the time that
       const full = count < 4 ? 1_000 * 2 ** (count - 1) : 8_000
       expect(deferTimeout(count, time)).toBe(Math.min(full, time / 2))
     }),
-    { seed: 7 },
   )
 })
 
@@ -224,7 +223,7 @@ test('for any sequence of events: no suitable slot stays idle, deferTimeout is k
       expect(all.filter(({ outcome }) => outcome === undefined)).toEqual([])
       expect([dispatch.isIdle, vi.getTimerCount()]).toEqual([true, 0])
     }),
-    { numRuns: 300, seed: 7 },
+    { numRuns: 300 },
   )
 })
 

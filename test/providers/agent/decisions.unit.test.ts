@@ -109,7 +109,6 @@ describe('placement', () => {
           expect(taken.memory).toBeLessThanOrEqual(memory)
         }
       }),
-      { seed: 5 },
     )
   })
 })

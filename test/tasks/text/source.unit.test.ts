@@ -117,7 +117,7 @@ describe('directives', () => {
           expect((error as ManyhostError).code).toBe('MANYHOST_INVALID_OPTION')
         }
       }),
-      { seed: 11, numRuns: 3_000 },
+      { numRuns: 3_000 },
     )
   })
 })
