@@ -72,7 +72,7 @@ export class ScaledWorkloadProvider implements Provider {
     const state = await this.#openState()
     this.#numInstances++
     try {
-      await this.#grow(state, signal)
+      await settleOrAbort(this.#grow(state, signal), signal)
       const pod = await this.#takePod(spec, signal)
       return this.#createInstance(state, pod, spec)
     } catch (error) {
@@ -216,14 +216,14 @@ export class ScaledWorkloadProvider implements Provider {
     return this.#setReplicas(state, () => this.#numInstances)
   }
 
-  /** The existing pods are used first: a start never makes the workload smaller. */
+  /** Sets the number of replicas for a start. Existing pods are used first, so a start never makes the workload smaller. */
   #grow(state: ScaledWorkloadState, signal: AbortSignal): Promise<unknown> {
     return this.#setReplicas(state, () => Math.max(this.#replicas, this.#numInstances), signal)
   }
 
   /**
-   * Changes the number of replicas: one change at a time. The number is chosen when the change before has been made, as a
-   * change that is under way may make the workload too small for a start that comes meanwhile.
+   * Changes the number of replicas: one change at a time. The number is chosen only when the change before has been made: a
+   * start that comes during a change to a smaller number would see the larger one, and ask for no pod.
    */
   #setReplicas(
     { namespace, initialReplicas }: ScaledWorkloadState,
