@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { describeError, ManyhostError } from '../../src/core/errors.ts'
 import { guardConnections, serverOptions } from '../../src/core/http/http-server.ts'
+import { formatServerUrl } from '../../src/core/http/server-url.ts'
 import { listenOn } from '../../src/core/listen.ts'
 import { formatListenAddress, type ListenAddress } from '../../src/core/listen-address.ts'
 
@@ -35,7 +35,7 @@ export async function startApiServer(
       : createServer(options, listener)
     guardConnections(server, { connections: MAX_CONNECTIONS })
     await listenOn(server, listen, 'workers')
-    return { url: formatServerUrl(server, Boolean(tls), where), close: () => closeServer(server) }
+    return { url: toLocalUrl(server, Boolean(tls)), close: () => closeServer(server) }
   } catch (error) {
     if (error instanceof ManyhostError) throw error
     const text = `workers: cannot listen on ${where}: ${describeError(error)}`
@@ -43,12 +43,10 @@ export async function startApiServer(
   }
 }
 
-function formatServerUrl(server: Pick<Server, 'address'>, isTls: boolean, where: string): string {
-  const address = server.address()
-  if (typeof address === 'string' || !address) return where
-  const { address: host, port, family } = address as AddressInfo
-  const hostname = host === '::' ? 'localhost' : family === 'IPv6' ? `[${host}]` : host
-  return `${isTls ? 'https' : 'http'}://${hostname === '0.0.0.0' ? '127.0.0.1' : hostname}:${port}`
+/** The URL that a client of this machine can use: an address that stands for all of them is none. */
+function toLocalUrl(server: Pick<Server, 'address'>, isTls: boolean): string {
+  const url = formatServerUrl(server, isTls ? 'https' : 'http')
+  return url.replace('//[::]:', '//localhost:').replace('//0.0.0.0:', '//127.0.0.1:')
 }
 
 async function closeServer(server: Pick<Server, 'close' | 'closeAllConnections'>): Promise<void> {
