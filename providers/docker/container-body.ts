@@ -3,7 +3,7 @@
 import { resolve } from 'node:path'
 import type { ContainerCreateOptions, HostConfig } from 'dockerode'
 import type { ListenOn, StartSpec } from '../../src/core/provider.ts'
-import { resolveContainerCwd } from '../shared/container-cwd.ts'
+import { containerCwd } from '../shared/container-cwd.ts'
 import type { DockerSettings } from './options.ts'
 
 export interface ContainerPlan {
@@ -26,6 +26,7 @@ export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions 
   const { create } = settings
   const port = `${listenOn.port}/tcp`
   const { cpus, memory } = spec.resources ?? {}
+  const cwd = containerCwd(spec, settings)
   const host: HostConfig = {
     NetworkMode: settings.network,
     LogConfig: LOG_CONFIG,
@@ -44,17 +45,12 @@ export function buildContainerBody(plan: ContainerPlan): ContainerCreateOptions 
     Env: Object.entries(env).map(([key, value]) => `${key}=${value}`),
     ...commandOptions(spec, settings),
     ...(publish !== undefined && { ExposedPorts: { [port]: {} } }),
-    ...(containerCwd(spec, settings) && { WorkingDir: containerCwd(spec, settings) }),
+    ...(cwd && { WorkingDir: cwd }),
     ...(settings.user && { User: settings.user }),
     ...create,
     Labels: { ...spec.labels, ...(create.Labels as object | undefined), ...labels },
     HostConfig: { ...host, ...(create.HostConfig as HostConfig | undefined) },
   } as ContainerCreateOptions
-}
-
-/** The working folder in the container; undefined for the folder of the image. */
-export function containerCwd(spec: StartSpec, settings: DockerSettings): string | undefined {
-  return resolveContainerCwd(spec.cwd, settings.cwd)
 }
 
 function commandOptions(spec: StartSpec, settings: DockerSettings): ContainerCreateOptions {

@@ -4,6 +4,7 @@ import { ManyhostError } from '../../src/core/errors.ts'
 import type { Capability, Provider, Running, StartSpec } from '../../src/core/provider.ts'
 import { resolveWithin } from '../../src/core/time.ts'
 import { processIdentity } from '../../src/posix/identity.ts'
+import { containerCwd } from '../shared/container-cwd.ts'
 import { listenEnvironment } from '../shared/endpoint.ts'
 import { createClosedError, KubernetesApi } from './api.ts'
 import { KubernetesInstance } from './instance.ts'
@@ -14,7 +15,7 @@ import {
   parseKubernetesOptions,
 } from './options.ts'
 import { PodEvents } from './pod-events.ts'
-import { buildPodManifest, podCwd } from './pod-manifest.ts'
+import { buildPodManifest } from './pod-manifest.ts'
 import { ScaledWorkloadProvider } from './scaled-workload.ts'
 import { sweepPods } from './sweep.ts'
 
@@ -130,7 +131,7 @@ class KubernetesProvider implements Provider {
     }
     const owner = this.#owner
     const manifest = buildPodManifest({ spec, settings, image, session: this.#session, owner, env })
-    const cwd = podCwd(spec, settings)
+    const cwd = containerCwd(spec, settings)
     const api = this.#api
     return new KubernetesInstance(spec, {
       api,

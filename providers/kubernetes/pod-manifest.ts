@@ -2,7 +2,7 @@
 
 import type { V1Pod } from '@kubernetes/client-node'
 import type { StartSpec } from '../../src/core/provider.ts'
-import { resolveContainerCwd } from '../shared/container-cwd.ts'
+import { containerCwd } from '../shared/container-cwd.ts'
 import {
   INSTANCE_LABEL,
   isLabelName,
@@ -39,7 +39,7 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
     ...(memory !== undefined && { memory: String(Math.round(memory)) }),
   }
   const labels = { ...settings.labels, ...spec.labels }
-  const cwd = podCwd(spec, settings)
+  const cwd = containerCwd(spec, settings)
   const base = {
     metadata: {
       // The value of a label may have few kinds of characters. An annotation holds all labels as they were given.
@@ -106,11 +106,6 @@ export function buildPodManifest({ spec, settings, image, session, owner, env }:
     ours,
   ) as V1Pod
   return { apiVersion: 'v1', kind: 'Pod', metadata: metadata ?? {}, ...(made && { spec: made }) }
-}
-
-/** The working folder in the pod; undefined for the folder of the image. */
-export function podCwd(spec: StartSpec, settings: KubernetesSettings): string | undefined {
-  return resolveContainerCwd(spec.cwd, settings.cwd)
 }
 
 function containerCommand(spec: StartSpec): { command?: string[]; args?: string[] } {

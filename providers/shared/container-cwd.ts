@@ -1,13 +1,15 @@
-/** The working folder of an instance in a container: for Docker and Kubernetes. */
+/** The working folder of an instance in a container. */
 import { posix } from 'node:path'
 
+interface WithCwd {
+  readonly cwd?: string | undefined
+}
+
 /**
- * Undefined for the folder of the image. The paths are those of the container, so they are POSIX paths on every system.
- * @param providerCwd the folder that the options of the provider name; a relative `serviceCwd` is below it
+ * The folder of a service in its container; undefined for the folder of the image. The paths are those of the container, so
+ * they are POSIX paths on every system. A relative `cwd` of the service is below the `cwd` of the provider's options.
  */
-export function resolveContainerCwd(
-  serviceCwd: string | undefined,
-  providerCwd: string | undefined,
-): string | undefined {
-  return serviceCwd === undefined ? providerCwd : posix.resolve(providerCwd ?? '/', serviceCwd)
+export function containerCwd(service: WithCwd, provider: WithCwd): string | undefined {
+  if (service.cwd === undefined) return provider.cwd
+  return posix.resolve(provider.cwd ?? '/', service.cwd)
 }
